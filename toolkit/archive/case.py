@@ -1,0 +1,134 @@
+"""What an archive holds: a case is a patient, a lazy volume and the regions somebody marked in it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.archive.geometry import Box, Geometry
+from toolkit.errors import Problem
+
+MaskSource = Literal["reader", "consensus", "volume", "none"]
+
+
+class VolumeSource(Protocol):
+    """A scan on disk. Picklable; opening it costs headers only, and those are already read."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Canonical geometry: index axes run most nearly towards head, back and left."""
+
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.int16]]:
+        """Read HU of several canonical boxes in one pass, decoding no more than they need.
+
+        Padding is -1024 and values are clipped to [-1024, 3071]. Boxes must lie inside the volume.
+        Raises `InputError` where the pixels cannot be trusted.
+        """
+
+
+class LabelSource(Protocol):
+    """A label volume on disk, on the grid of its image once `geometry` has been checked."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Canonical geometry."""
+
+    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.integer]]:
+        """Read labels of several canonical boxes in one pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One nodule, measured on the grid of its scan.
+
+    Attributes
+    ----------
+    name
+        Identifier within the case, as the archive has it; empty where it has none.
+    center_lps_mm
+        Centre of mass of the mask, or the marked point.
+    diameter_mm
+        Diameter of the sphere of the mask's volume, or the stated diameter of a point.
+    volume_mm3
+        Volume of the mask; None for a point.
+    label
+        Malignancy in [0, 1]; None where unknown or indeterminate.
+    rating
+        Mean malignancy rating of the readers, 1 to 5; None where there is none.
+    readers
+        How many readers outlined it; 0 where that is unknown.
+    box, mask
+        Canonical box around the mask, and the uint8 0/1 mask inside it; None for a point.
+    """
+
+    name: str
+    center_lps_mm: tuple[float, float, float]
+    diameter_mm: float
+    mask_source: MaskSource
+    volume_mm3: float | None = None
+    label: float | None = None
+    rating: float | None = None
+    readers: int = 0
+    box: Box | None = None
+    mask: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A marked position with a diameter and no mask (LPS mm)."""
+
+    name: str
+    center_lps_mm: tuple[float, float, float]
+    diameter_mm: float
+    label: float | None = None
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A label volume or an annotation file that belongs to the scan.
+
+    Attributes
+    ----------
+    kind
+        ``labels`` (MHD, NRRD, NIfTI) or ``lidc`` (LIDC XML).
+    names, labels
+        What a manifest says of its nodules, by label value (or component number of a binary mask);
+        key 0 speaks for every nodule that has no key of its own.
+    """
+
+    path: str
+    kind: Literal["labels", "lidc"]
+    names: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of one patient with its regions, or the reason why it cannot be used.
+
+    Attributes
+    ----------
+    case_id, patient_id
+        As the archive or the manifest has them; never written into a store.
+    image
+        The file or folder, for people.
+    source
+        The lazy volume; None where `problem` says why.
+    digest
+        Hex digest of header bytes and file sizes of image and masks.
+    split
+        As the manifest has it; empty where it has none.
+    """
+
+    case_id: str
+    patient_id: str
+    image: str
+    source: VolumeSource | None
+    masks: tuple[MaskFile, ...] = ()
+    points: tuple[Point, ...] = ()
+    digest: str = ""
+    split: str = ""
+    notes: tuple[Problem, ...] = ()
+    problem: Problem | None = None
