@@ -160,7 +160,7 @@ def quick_header(head: bytes) -> SliceHeader:
         syntax = found.get("transfer_syntax", "")
         if syntax in (DEFLATED, BIG_ENDIAN, ""):
             raise _UnusualError
-        at, tag = _elements(head, at, explicit=syntax != IMPLICIT_LITTLE, found=found, stop=0x7FE00000)
+        at, tag = _elements(head, at, explicit=syntax != IMPLICIT_LITTLE, found=found, stop=0x7FE00008)
         if tag in _PIXELS:
             begin, length, _ = _element(head, at, explicit=syntax != IMPLICIT_LITTLE)
             found["has_pixels"] = tag == 0x7FE00010

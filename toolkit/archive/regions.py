@@ -1,0 +1,130 @@
+"""From a case's masks, readings and points to findings on the grid of its scan."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.archive.case import Case, Finding, MaskFile, VolumeSource
+from toolkit.archive.consensus import ConsensusNodule, consensus_nodules
+from toolkit.archive.dicom_series import DicomSeries
+from toolkit.archive.geometry import Box, Geometry
+from toolkit.archive.lidc import combine_reads, read_lidc
+from toolkit.archive.masks import find_nodules
+from toolkit.archive.reader_mask import SliceFrame
+from toolkit.archive.volume import open_labels
+from toolkit.errors import InputError, Problem
+
+
+def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list[Finding], list[Problem]]:
+    """Return all nodules of a case in a fixed order, and notes.
+
+    Label volumes are scanned once, components of a binary one below `min_diameter_mm` (diameter of
+    the equal-volume sphere) are dropped and counted. Raises `InputError` E-MASK-*, E-LIDC-*, E-FILE-*
+    where a region cannot be trusted and E-REG-001 where one lies outside the scan.
+    """
+    findings: list[Finding] = []
+    notes: list[Problem] = []
+    for mask in case.masks:
+        if mask.kind == "labels":
+            found, said = find_nodules(open_labels(mask.path), source.geometry, mask, min_diameter_mm)
+            findings += found
+            notes += said
+    lidc = [mask for mask in case.masks if mask.kind == "lidc"]
+    if lidc:
+        found, said = _read_lidc(lidc, source)
+        findings += found
+        notes += said
+    findings += [
+        Finding(p.name, p.center_lps_mm, p.diameter_mm, "none", label=p.label) for p in case.points
+    ]
+    for finding in findings:
+        _check_inside(finding, source.geometry)
+    return findings, notes
+
+
+def _read_lidc(masks: list[MaskFile], source: VolumeSource) -> tuple[list[Finding], list[Problem]]:
+    paths = tuple(mask.path for mask in masks)
+    if not isinstance(source, DicomSeries):
+        action = "Case skipped; LIDC readings need the DICOM series that they were drawn on"
+        raise InputError(Problem("E-LIDC-002", "readings without DICOM slices", action=action, files=paths))
+    read = combine_reads([read_lidc(Path(path)) for path in paths])
+    slices, rows, columns = source.native.shape_zyx
+    frame = SliceFrame(
+        rows=rows,
+        columns=columns,
+        slice_by_sop_uid=source.slice_by_sop_uid(),
+        slice_z_mm=source.native.to_lps(np.column_stack([np.arange(slices), np.zeros((slices, 2))]))[:, 2],
+        z_tolerance_mm=source.native.spacing_mm[0] / 2,
+    )
+    try:
+        nodules, notes = consensus_nodules(read, frame)
+    except InputError as error:
+        raise InputError(replace(error.problem, files=paths)) from error
+    findings = [_measure(nodule, source) for nodule in nodules]
+    findings.sort(key=lambda f: f.box.start_zyx if f.box else (0, 0, 0))
+    labels = {**masks[0].labels}
+    if 0 in labels:
+        findings = [replace(f, label=labels[0]) for f in findings]
+    return [replace(f, name=str(k)) for k, f in enumerate(findings, start=1)], notes
+
+
+def _measure(nodule: ConsensusNodule, source: DicomSeries) -> Finding:
+    """Measure a consensus mask on the series it was drawn on."""
+    inside = np.argwhere(nodule.mask)
+    index = inside + np.array(nodule.start_zyx)
+    thickness = source.native.slice_weights()[index[:, 0]]
+    center = np.average(source.native.to_lps(index.astype(np.float64)), axis=0, weights=thickness)
+    volume = float(thickness.sum() * source.native.voxel_mm3)
+    box, mask = canonical_mask(nodule.start_zyx, nodule.mask, source)
+    return Finding(
+        name=nodule.name,
+        center_lps_mm=(float(center[0]), float(center[1]), float(center[2])),
+        diameter_mm=sphere_diameter_mm(volume),
+        mask_source=nodule.mask_source,
+        volume_mm3=volume,
+        label=nodule.label,
+        rating=nodule.rating,
+        readers=nodule.readers,
+        box=box,
+        mask=mask,
+    )
+
+
+def canonical_mask(
+    start_zyx: tuple[int, int, int], mask: "np.ndarray", source: DicomSeries
+) -> tuple[Box, "np.ndarray"]:
+    """Return box and mask in canonical order of a mask in native order."""
+    placed = np.asarray(source.reorientation.array(mask), np.uint8)
+    start = []
+    for axis, (native, flip) in enumerate(
+        zip(source.reorientation.order, source.reorientation.flips, strict=True)
+    ):
+        begin, extent = start_zyx[native], mask.shape[native]
+        start.append(source.geometry.shape_zyx[axis] - begin - extent if flip else begin)
+    z, y, x = start
+    stop = tuple(a + n for a, n in zip(start, placed.shape, strict=True))
+    return Box((z, y, x), (stop[0], stop[1], stop[2])), np.ascontiguousarray(placed)
+
+
+def sphere_diameter_mm(volume_mm3: float) -> float:
+    """Return the diameter of the sphere of a volume."""
+    return float(np.cbrt(6.0 * volume_mm3 / np.pi))
+
+
+def _check_inside(finding: Finding, geometry: Geometry) -> None:
+    """Refuse a nodule whose centre lies outside the scan: the coordinates are not this scan's."""
+    if not geometry.contains(np.array(finding.center_lps_mm)):
+        x, y, z = finding.center_lps_mm
+        corners = geometry.corners_lps_mm()
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        extent = " ".join(f"{n} {a:.0f}..{b:.0f}" for n, a, b in zip("xyz", low, high, strict=True))
+        raise InputError(
+            Problem(
+                "E-REG-001",
+                "nodule outside the scan",
+                f"centre at x {x:.1f} y {y:.1f} z {z:.1f} mm (LPS)",
+                extent,
+                "Case skipped; positions must be LPS mm, a RAS position has x and y negated",
+            )
+        )

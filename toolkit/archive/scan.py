@@ -1,0 +1,118 @@
+"""One folder of an archive: what each file is, read once and remembered by size and mtime."""
+
+import os
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toolkit.archive.dicom_header import SliceHeader, is_dicom, read_header
+from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
+from toolkit.errors import InputError, Problem
+
+
+class FileEntry(NamedTuple):
+    """What one file is.
+
+    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
+    `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the digest of the file; ``bad`` the fields of a
+    `Problem` without files; ``other`` nothing.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    kind: str
+    facts: Any
+
+
+def walk(root: Path, refused: list[Problem]) -> Iterator[Path]:
+    """Yield the folders of an archive in a fixed order; links and unreadable folders are listed, not followed."""
+
+    def unreadable(error: OSError) -> None:
+        refused.append(
+            Problem("E-FILE-005", "folder cannot be read", error.strerror or "", files=(str(error.filename),))
+        )
+
+    for folder, names, _ in os.walk(root, onerror=unreadable):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in list(names):
+            if (Path(folder) / name).is_symlink():
+                names.remove(name)
+                path = str(Path(folder) / name)
+                refused.append(Problem("E-FILE-004", "link to a folder not followed", files=(path,)))
+        yield Path(folder)
+
+
+def scan_folder(folder: str, known: Sequence[Sequence[Any]]) -> tuple[list[FileEntry], bool]:
+    """Say what each file of a folder is, reading only those that `known` does not hold unchanged.
+
+    Returns the entries sorted by name, and whether they differ from `known`.
+    """
+    before = {row[0]: FileEntry(*row) for row in known}
+    entries = []
+    with os.scandir(folder) as listing:
+        files = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
+        for file in files:
+            if file.is_symlink():
+                if not Path(file.path).is_file():
+                    continue
+            elif not file.is_file():
+                continue
+            state = file.stat()
+            old = before.get(file.name)
+            if old is not None and (old.size, old.mtime_ns) == (state.st_size, state.st_mtime_ns):
+                entries.append(old)
+            else:
+                entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, *_identify(Path(file.path))))
+    return entries, entries != list(before.values())
+
+
+def _identify(path: Path) -> tuple[str, Any]:
+    """Return kind and facts of a file; whatever cannot be trusted becomes ``bad`` with its problem."""
+    from toolkit.archive.lidc_head import sniff_lidc
+    from toolkit.archive.volume import open_header
+
+    name = path.name.lower()
+    try:
+        if volume_suffix(name):
+            content = {"content": content_digest(path)} if is_mask_name(path) else {}
+            return "volume", {**open_header(str(path)).to_json(), **content}
+        if name.endswith(".xml"):
+            series_uid = sniff_lidc(path)
+            return ("lidc", [series_uid, content_digest(path)]) if series_uid else ("other", None)
+        with path.open("rb", buffering=0) as file:
+            head = file.read(132)
+        if is_dicom(head) or name.endswith(DICOM_SUFFIXES):
+            return "dicom", read_header(path)
+    except InputError as error:
+        return "bad", list(vars(error.problem).values())
+    except OSError as error:
+        problem = Problem("E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True)
+        return "bad", list(vars(problem).values())
+    return "other", None
+
+
+def content_digest(path: Path) -> str:
+    """Return the hex digest of a whole file."""
+    digest = blake2b(digest_size=16)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def slice_header(facts: Any) -> SliceHeader:
+    """Rebuild the header that `scan_folder` stored."""
+    if isinstance(facts, SliceHeader):
+        return facts
+    header = SliceHeader(*facts)
+    return header._replace(
+        position=tuple(header.position), orientation=tuple(header.orientation), spacing=tuple(header.spacing)
+    )
+
+
+def problem(facts: Any) -> Problem:
+    """Rebuild the problem that `scan_folder` stored."""
+    *parts, files, transient = facts
+    return Problem(*parts, files=tuple(files), transient=transient)

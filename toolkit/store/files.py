@@ -1,0 +1,77 @@
+"""Writing files so that no name ever holds a part of one."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from toolkit.errors import Problem, ResourceError, StoreError
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn a failed write into `ResourceError` E-DISK-001: what was committed stays."""
+    try:
+        yield
+    except OSError as error:
+        action = "What was committed is safe; make room and run the same command again to resume"
+        what, where = "writing the store failed", (str(error.filename),) if error.filename else ()
+        problem = Problem("E-DISK-001", what, error.strerror or str(error), "", action, where, transient=True)
+        raise ResourceError(problem) from error
+
+
+def open_temporary(final: Path) -> BinaryIO:
+    """Open the one temporary file of `final`, empty and locked for this process.
+
+    A file that a killed run left is reused. Raises `StoreError` E-STORE-004 where another process
+    is writing it.
+    """
+    path = final.with_name(final.name + TEMPORARY)
+    while True:
+        file = path.open("ab+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            action = "Stopped; let it finish, or give each process its own --shard i/N"
+            problem = Problem("E-STORE-004", "another process writes this file", action=action, files=(str(final),))
+            raise StoreError(problem) from error
+        try:
+            same = os.fstat(file.fileno()).st_ino == path.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            file.truncate(0)
+            return file
+        file.close()  # the other process renamed it between open and lock
+
+
+def publish(file: BinaryIO, final: Path) -> None:
+    """Give an open temporary file its final name; its bytes are on disk before, its name after."""
+    file.flush()
+    os.fsync(file.fileno())
+    final.with_name(final.name + TEMPORARY).replace(final)
+    file.close()
+    sync_folder(final.parent)
+
+
+def write_atomic(final: Path, data: bytes) -> None:
+    """Write a small file in one step that is seen whole or not at all."""
+    with disk_errors():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        file = open_temporary(final)
+        file.write(data)
+        publish(file, final)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""The ledger: what became of each case of a shard. A shard is committed when its ledger exists."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.store.files import write_atomic
+from toolkit.store.format import (
+    CSV_COLUMNS,
+    Nodule,
+    csv_line,
+    images_path,
+    ledger_path,
+    masks_path,
+    nodule_from_json,
+    unseal,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a ledger.
+
+    Attributes
+    ----------
+    case_id, patient_id
+        Keyed hashes.
+    key
+        Digest of header bytes, file sizes, resolved config and stage version.
+    status
+        ``done``, ``empty`` (a readable scan without nodules) or ``refused``.
+    code, message
+        Why it was refused; no file names.
+    transient
+        True where a rerun may succeed with the same files.
+    nodules
+        One mapping a nodule: the fields of `Nodule`, ``row`` in the shard, digests ``image`` and
+        ``mask`` of the crop and ``pixels`` of the source voxels that were used.
+    facts
+        Notes and what was measured on the scan.
+    """
+
+    case_id: str
+    patient_id: str
+    key: str
+    status: str
+    code: str = ""
+    message: str = ""
+    transient: bool = False
+    nodules: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+
+def read_ledger(store: Path, shard: str) -> list[Entry]:
+    """Read a shard's ledger; raises `StoreError` E-STORE-003 where it is damaged."""
+    path = ledger_path(store, shard)
+    entries = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        value = unseal(line, path)
+        entries.append(Entry(**{**value, "nodules": tuple(value.get("nodules", ()))}))
+    return entries
+
+
+def committed(store: Path) -> list[str]:
+    """Return the names of all committed shards, in order."""
+    return sorted(path.stem for path in (store / "ledger").glob("*.jsonl"))
+
+
+def nodules_of(entries: Sequence[Entry]) -> Iterator[Nodule]:
+    """Yield the nodules of a ledger in the order of their rows."""
+    for entry in entries:
+        for value in entry.nodules:
+            yield nodule_from_json(value)
+
+
+def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether a shard is committed with exactly these (case_id, key), nothing left to retry.
+
+    A damaged ledger counts as none; the sizes of images and masks are looked at, not their bytes
+    (that is `verify`).
+    """
+    from toolkit.errors import StoreError
+
+    try:
+        entries = read_ledger(store, shard)
+    except (FileNotFoundError, StoreError):
+        return False
+    if [(entry.case_id, entry.key) for entry in entries] != list(keys) or any(e.transient for e in entries):
+        return False
+    rows = sum(len(entry.nodules) for entry in entries)
+    try:
+        return not rows or min(images_path(store, shard).stat().st_size, masks_path(store, shard).stat().st_size) > 128
+    except FileNotFoundError:
+        return False
+
+
+def write_csv(store: Path) -> None:
+    """Write ``nodules.csv`` anew from the union of all ledgers."""
+    while True:
+        shards = committed(store)
+        write_atomic(store / "nodules.csv", render_csv(store, shards))
+        if committed(store) == shards:  # no other process has committed meanwhile
+            return
+
+
+def render_csv(store: Path, shards: Sequence[str]) -> bytes:
+    """Return the text of ``nodules.csv`` for some shards."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(CSV_COLUMNS)
+    index = 0
+    for shard in shards:
+        for row, nodule in enumerate(nodules_of(read_ledger(store, shard))):
+            table.writerow(csv_line(index, nodule, shard, row))
+            index += 1
+    return text.getvalue().encode()

@@ -1,0 +1,157 @@
+"""Writing a store: one writer a shard, images and masks first, the ledger last."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import Problem, StoreError
+from toolkit.store.files import disk_errors, open_temporary, publish, sync_folder, write_atomic
+from toolkit.store.format import (
+    FORMAT_VERSION,
+    Nodule,
+    array_header,
+    canonical_json,
+    digest,
+    images_path,
+    ledger_path,
+    masks_path,
+    nodule_json,
+    sealed,
+    unseal,
+)
+from toolkit.store.ledger import Entry
+
+IMAGE_TYPE, MASK_TYPE = "<i2", "|u1"
+
+
+class ShardWriter:
+    """Writes the cases of one shard in order; nothing is seen before `commit`.
+
+    Use as a context manager: leaving it without `commit` drops the temporary files.
+    """
+
+    def __init__(self, store: Path, shard: str, side: int) -> None:
+        self._store, self._shard, self._side = store, shard, side
+        self._rows = 0
+        self._lines: list[bytes] = []
+        with disk_errors():
+            for folder in ("shards", "ledger"):
+                (store / folder).mkdir(parents=True, exist_ok=True)
+            self._images = open_temporary(images_path(store, shard))
+            self._masks = open_temporary(masks_path(store, shard))
+            self._images.write(array_header(IMAGE_TYPE, 0, side))
+            self._masks.write(array_header(MASK_TYPE, 0, side))
+
+    def append(
+        self, entry: Entry, nodules: Sequence[Nodule], images: NDArray[np.int16], masks: NDArray[np.uint8]
+    ) -> None:
+        """Add a case: `images` int16 and `masks` uint8 (n, s, s, s), one for each of its nodules."""
+        shape = (len(nodules), *(self._side,) * 3)
+        if images.shape != shape or masks.shape != shape or images.dtype != np.int16 or masks.dtype != np.uint8:
+            raise ValueError(f"crops must be int16 and uint8 {shape}, got {images.dtype} {images.shape}")
+        values = []
+        for row, nodule in enumerate(nodules):
+            more = entry.nodules[row] if entry.nodules else {}
+            crop = {"row": self._rows + row, "image": digest(images[row]), "mask": digest(masks[row])}
+            values.append({**nodule_json(nodule), **more, **crop})
+        with disk_errors():
+            self._images.write(np.ascontiguousarray(images, IMAGE_TYPE).data)
+            self._masks.write(np.ascontiguousarray(masks, MASK_TYPE).data)
+        self._rows += len(nodules)
+        self._lines.append(sealed({**asdict(entry), "nodules": values, "facts": entry.facts or {}}))
+
+    def commit(self) -> None:
+        """Publish images, masks and ledger, in this order."""
+        ledger = ledger_path(self._store, self._shard)
+        with disk_errors():
+            if ledger.exists():  # an old ledger must never describe new crops
+                ledger.unlink()
+                sync_folder(ledger.parent)
+            for file, path, dtype in (
+                (self._images, images_path(self._store, self._shard), IMAGE_TYPE),
+                (self._masks, masks_path(self._store, self._shard), MASK_TYPE),
+            ):
+                if self._rows:
+                    _rewrite_head(file, array_header(dtype, self._rows, self._side))
+                    publish(file, path)
+                else:
+                    path.unlink(missing_ok=True)
+                    _drop(file)
+            write_atomic(ledger, b"".join(self._lines))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._images, self._masks):
+            if not file.closed:
+                _drop(file)
+
+
+def _rewrite_head(file: Any, header: bytes) -> None:
+    """Write the final header over the first one; the file was opened for appending."""
+    import os
+
+    file.flush()
+    descriptor = os.open(file.name, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, header, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _drop(file: Any) -> None:
+    """Remove a temporary file that was not published."""
+    Path(file.name).unlink(missing_ok=True)
+    file.close()
+
+
+def write_settings(store: Path, settings: Mapping[str, Any]) -> None:
+    """Write ``store.json``, or check that an existing one holds the same settings.
+
+    Raises `StoreError` E-STORE-002 naming every setting that differs.
+    """
+    value = {"format": FORMAT_VERSION, **settings}
+    value["config_digest"] = digest(canonical_json(value))
+    path = store / "store.json"
+    if not path.exists():
+        if store.exists() and any(store.iterdir()):
+            action = "Nothing written; name a new or empty folder"
+            raise StoreError(Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),)))
+        write_atomic(path, sealed(value))
+        return
+    old = read_settings(store)
+    changed = [name for name in sorted({*old, *value}) if old.get(name) != value.get(name)]
+    if changed:
+        pairs = [f"{n} {old.get(n)!r} there, {value.get(n)!r} asked" for n in changed if n != "config_digest"]
+        action = "Nothing written; name another store for other settings"
+        raise StoreError(Problem("E-STORE-002", "store has other settings", "; ".join(pairs), "", action, (str(store),)))
+
+
+def read_settings(store: Path) -> dict[str, Any]:
+    """Read ``store.json``; raises `StoreError` E-STORE-001 where there is none, E-STORE-003 where damaged."""
+    path = store / "store.json"
+    try:
+        value = unseal(path.read_bytes(), path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(Problem("E-STORE-001", "no nodule store here", files=(str(store),))) from error
+    if value.get("format") != FORMAT_VERSION:
+        measured, expected = f"format {value.get('format')}", f"format {FORMAT_VERSION}"
+        raise StoreError(Problem("E-STORE-001", "store of another format", measured, expected, files=(str(store),)))
+    return value
+
+
+def free_bytes(store: Path) -> int:
+    """Return the free space where a store lies or will lie."""
+    folder = store
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
