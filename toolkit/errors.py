@@ -68,6 +68,7 @@ CODES = {
     "W-GEO-003": "a NIfTI direction was orthonormalised within tolerance",
     "W-LIDC-001": "a reading without a malignancy rating was left out of the mean",
     "W-LIDC-002": "a duplicate reading session was dropped",
+    "W-LIDC-003": "a reading whose outlines enclose no voxel was left out",
     "W-MASK-001": "components below the minimum diameter were dropped",
 }
 

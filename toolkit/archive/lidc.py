@@ -9,17 +9,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError, fromstring  # noqa: S405 - see _refuse_doctype
-from xml.parsers import expat  # noqa: S407 - a doctype is refused before anything is built
+from xml.etree.ElementTree import Element, ParseError, fromstring  # safe after refuse_doctype
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.archive.lidc_head import CT_ROOT, MalformedError, local_name, refuse_doctype
 from toolkit.errors import InputError, Problem
 
-_MAX_BYTES = 64 << 20  # the largest of the 1,318 published files has 2.2 MB
-_HEAD_BYTES = 64 << 10  # their headers end within 2 kB
-_CT_ROOT = "LidcReadMessage"  # IdriReadMessage is a reading of a projection x-ray
+_MAX_BYTES = 16 << 20  # the largest of the 1,318 published files has 2.2 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,41 +86,21 @@ class LidcRead:
     notes: tuple[Problem, ...] = ()
 
 
-def sniff_lidc(path: Path) -> str | None:
-    """Return the series UID of an LIDC reading of a CT, or None where the file is anything else.
-
-    Reads no further than the header. A projection x-ray reading is None. Raises `InputError`
-    E-FILE-005 where the system refuses the file.
-    """
-    try:
-        with path.open("rb") as file:
-            head = _Head()
-            left = _HEAD_BYTES
-            while left > 0 and not head.done and (chunk := file.read(min(left, 4096))):
-                left -= len(chunk)
-                head.feed(chunk)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(Problem("E-FILE-005", "cannot read a file", reason, files=(str(path),))) from error
-    return head.series_uid or None
-
-
 def read_lidc(path: Path) -> LidcRead:
     """Read one LIDC annotation file.
 
     A session that repeats another one in every mark, rating and outline is dropped (W-LIDC-002). A
     rating of 0 or none at all becomes None (W-LIDC-001). Raises `InputError` E-LIDC-001 where the file
-    is not a well-formed LIDC reading of a CT, or declares a document type (no LIDC file does, and
-    entity bombs need one).
+    is not a well-formed LIDC reading of a CT, has more than 16 MB, or declares a document type (no LIDC
+    file does, and entity bombs need one).
     """
     try:
         return _message(_root(path))
-    except (OSError, ValueError, OverflowError, ParseError, expat.ExpatError, LookupError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    except (OSError, ValueError, OverflowError, ParseError, ExpatError, LookupError) as error:
         problem = Problem(
             "E-LIDC-001",
             "the annotation file cannot be read",
-            measured=reason,
+            measured=_reason(error),
             expected="an LIDC reading of a CT series",
             action="The annotations of this series were refused",
             files=(str(path),),
@@ -143,7 +122,7 @@ def combine_reads(reads: Sequence[LidcRead]) -> LidcRead:
                 Problem(
                     "E-LIDC-004",
                     "annotation files of one series contradict each other",
-                    measured=f"{len(first.readings)} and {len(other.readings)} readings that are not the same",
+                    measured=f"{len(first.readings)} and {len(other.readings)} readings, not the same",
                     expected="identical copies",
                     action="The annotations of this series were refused; keep one of the files",
                 )
@@ -156,80 +135,32 @@ def combine_reads(reads: Sequence[LidcRead]) -> LidcRead:
     return LidcRead(first.series_uid, first.study_uid, first.readings, *counts, (*first.notes, note))
 
 
-class _Head:
-    """Looks for root and series UID in the first bytes; `done` when there is nothing more to learn."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.series_uid = ""
-        self._root = ""
-        self._text: list[str] = []
-        self._parser = parser = expat.ParserCreate(namespace_separator="}")
-        parser.StartDoctypeDeclHandler = self._doctype
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text.append
-
-    def feed(self, chunk: bytes) -> None:
-        try:
-            self._parser.Parse(chunk, False)
-        except (expat.ExpatError, ValueError, LookupError):  # not XML, or an unknown encoding
-            self.done = True
-
-    def _doctype(self, *_: object) -> None:
-        raise ValueError("document type declaration")
-
-    def _start(self, tag: str, _: object) -> None:
-        self._text.clear()
-        self._root = self._root or _local(tag)
-        self.done = self.done or self._root != _CT_ROOT or _local(tag) == "readingSession"
-
-    def _end(self, tag: str) -> None:
-        if not self.done and _local(tag).lower() == "seriesinstanceuid":
-            self.series_uid = "".join(self._text).strip()
-            self.done = True
+def _reason(error: Exception) -> str:
+    """Say what is wrong without quoting the file: it may hold identifiers."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, MalformedError | ParseError | ExpatError):
+        return str(error)
+    return "a number or an encoding that cannot be read"
 
 
 def _root(path: Path) -> Element:
     """Parse a file that holds no document type declaration."""
     if (size := path.stat().st_size) > _MAX_BYTES:
-        raise ValueError(f"{size} bytes, at most {_MAX_BYTES} are read")
+        raise MalformedError(f"{size} bytes, at most {_MAX_BYTES} are read")
     data = path.read_bytes()
-    _refuse_doctype(data)
-    root = fromstring(data)  # noqa: S314 - see _refuse_doctype
-    if _local(root.tag) != _CT_ROOT:
-        raise ValueError(f"root element {_local(root.tag)[:40]}")
+    refuse_doctype(data)
+    root = fromstring(data)  # noqa: S314 - see refuse_doctype
+    if local_name(root.tag) != CT_ROOT:
+        raise MalformedError("another root element")
     return root
 
 
-def _refuse_doctype(data: bytes) -> None:
-    """Refuse a document type declaration: without one XML has no entities to expand or fetch.
-
-    It can stand before the root element only, so the parser looks no further than that. The tree is
-    then built by the same parser in C; defusedxml checks every element in Python and takes twice as
-    long.
-    """
-
-    def doctype(*_: object) -> None:
-        raise ValueError("document type declaration")
-
-    def start(*_: object) -> None:
-        raise StopIteration
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = doctype
-    parser.StartElementHandler = start
-    try:
-        parser.Parse(data, True)
-    except StopIteration:
-        return
-
-
 def _message(root: Element) -> LidcRead:
-    header = {_local(e.tag).lower(): _text(e) for part in _children(root, "ResponseHeader") for e in part}
+    header = {local_name(e.tag).lower(): _text(e) for part in _children(root, "ResponseHeader") for e in part}
     series = header.get("seriesinstanceuid", "")
     if not series:
-        raise ValueError("no SeriesInstanceUid")
+        raise MalformedError("no SeriesInstanceUid")
     sessions = list(_children(root, "readingSession"))
     kept: dict[object, list[Reading]] = {}
     small = repeated = 0
@@ -252,16 +183,23 @@ def _message(root: Element) -> LidcRead:
 
 
 def _session(session: Element, reader: int) -> tuple[list[Reading], int]:
-    """Return the outlined nodules of one session and the number of those marked by a point."""
-    readings, points = [], 0
+    """Return the outlined nodules of one session and the number of those marked by a point.
+
+    Two of the published readers outlined a nodule without rating it and marked the same nodule by a
+    point, which stands for less than 3 mm. The point counts, as it does in the Cornell list.
+    """
+    outlined, pointed, rated = [], [], set()
     for nodule in _children(session, "unblindedReadNodule"):
+        name = "".join(_text(e) for e in _children(nodule, "noduleID"))
         outlines = tuple(_outline(roi) for roi in _children(nodule, "roi"))
         if all(len(outline.points_xy) < 2 for outline in outlines):
-            points += 1
+            pointed.append(name)
             continue
-        name = "".join(_text(e) for e in _children(nodule, "noduleID"))
-        readings.append(Reading(reader, name, _malignancy(nodule), outlines))
-    return readings, points
+        if any(True for part in _children(nodule, "characteristics") for _ in part):
+            rated.add(name)
+        outlined.append(Reading(reader, name, _malignancy(nodule), outlines))
+    readings = [r for r in outlined if r.nodule_id in rated or r.nodule_id not in pointed]
+    return readings, len(pointed) + len(outlined) - len(readings)
 
 
 def _malignancy(nodule: Element) -> int | None:
@@ -269,7 +207,7 @@ def _malignancy(nodule: Element) -> int | None:
         int(_text(e)) for part in _children(nodule, "characteristics") for e in _children(part, "malignancy")
     ]
     if len(found) > 1 or any(not 0 <= value <= 5 for value in found):
-        raise ValueError("malignancy is not one number from 1 to 5")
+        raise MalformedError("malignancy is not one number from 1 to 5")
     return found[0] or None if found else None
 
 
@@ -280,14 +218,14 @@ def _outline(roi: Element) -> Outline:
         if part.tag.endswith("edgeMap"):
             x, y = part
             if not (x.tag.endswith("xCoord") and y.tag.endswith("yCoord")):
-                raise ValueError("an edgeMap without xCoord and yCoord")
+                raise MalformedError("an edgeMap without xCoord and yCoord")
             numbers += (x.text or "", y.text or "")
         else:
-            fields[_local(part.tag)] = _text(part)
+            fields[local_name(part.tag)] = _text(part)
     z_mm = float(fields.get("imageZposition", "nan"))
     inclusion = fields.get("inclusion", "").upper()
     if not math.isfinite(z_mm) or inclusion not in ("TRUE", "FALSE") or not numbers:
-        raise ValueError("a roi without imageZposition, inclusion or edgeMap")
+        raise MalformedError("a roi without imageZposition, inclusion or edgeMap")
     points = np.array([int(number) for number in numbers], dtype=np.int32).reshape(-1, 2)
     return Outline(fields.get("imageSOP_UID", ""), z_mm, inclusion == "TRUE", points)
 
@@ -324,13 +262,9 @@ def _content(readings: Iterable[Reading], reader_free: bool = False) -> object:
     )
 
 
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
 def _text(element: Element) -> str:
     return (element.text or "").strip()
 
 
 def _children(element: Element, name: str) -> Iterator[Element]:
-    return (child for child in element if _local(child.tag) == name)
+    return (child for child in element if local_name(child.tag) == name)
