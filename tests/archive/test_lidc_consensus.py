@@ -91,6 +91,13 @@ def test_nodules_are_what_shares_a_voxel() -> None:
     assert [one.readers for one in joined] == [3]
 
 
+def test_boxes_that_overlap_are_not_enough() -> None:
+    lower = np.array([(0, 0), (0, 20), (20, 20)], np.int32)
+    upper = lower[:, ::-1]
+    marks = [reading(k, Outline("u3", 34.0, True, half)) for k, half in enumerate((lower, upper))]
+    assert [one.mask.sum() for one in nodules(*marks)] == [171, 171]  # (400 - 20 * 3 + 2) / 2
+
+
 def test_order_is_that_of_first_marks() -> None:
     far, near = ring(30, 20, 4), ring(10, 5, 4)
     found = nodules(reading(0, far), reading(1, near), reading(2, far), reading(3, near))
