@@ -49,6 +49,7 @@ CODES = {
     "E-LIDC-001": "the annotation file cannot be read",
     "E-LIDC-002": "an outline lies on a slice that the series does not have",
     "E-LIDC-003": "an outline leaves the image",
+    "E-LIDC-004": "annotation files of one series contradict each other",
     "E-REG-001": "a nodule lies outside the scan",
     "E-CASE-001": "a planned case is no longer in the archive",
     "E-CASE-002": "the worker process died on this case",
@@ -68,6 +69,7 @@ CODES = {
     "W-GEO-003": "a NIfTI direction was orthonormalised within tolerance",
     "W-LIDC-001": "a reading without a malignancy rating was left out of the mean",
     "W-LIDC-002": "a duplicate reading session was dropped",
+    "W-LIDC-003": "a reading whose outlines enclose no voxel was left out",
     "W-MASK-001": "components below the minimum diameter were dropped",
 }
 
