@@ -81,8 +81,9 @@ def make_patient(seed: int, index: int) -> PhantomPatient:
     padded = bool(scan.random() < _PADDED_SHARE)
     circle = reconstruction_circle(geometry.shape_zyx[1:]) if padded else None
     scene = make_scene(chest, geometry.shape_zyx, geometry.spacing_mm)
-    wanted = [_draw_nodule(stream) for stream in streams[4].spawn(1 + int(drawing.choice(4, p=_COUNT_SHARES)))]
-    placed = place_nodules(placing, scene, [params for params, _ in wanted], circle)
+    count = 1 + int(drawing.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))
+    labels = dict(_draw_nodule(stream) for stream in streams[4].spawn(count))
+    placed = place_nodules(placing, scene, list(labels), circle)
 
     hu = scene.hu
     tubes = np.zeros(geometry.shape_zyx, dtype=np.float32)
@@ -97,7 +98,6 @@ def make_patient(seed: int, index: int) -> PhantomPatient:
     whole = hu.astype(np.int16)
     if circle is not None:
         whole[:, ~circle] = MIN_HU
-    labels = {params: label for params, label in wanted}
     nodules = tuple(_measure(nodule, labels[nodule.params], geometry) for nodule in placed)
     return PhantomPatient(f"PHANTOM-{index + 1:04d}", index, whole, geometry, nodules, padded)
 

@@ -12,7 +12,7 @@ from toolkit.archive.geometry import Box
 from toolkit.phantom.nodule import MAX_DIAMETER_MM, NoduleParams, Placement
 from toolkit.phantom.outline import traceable
 from toolkit.phantom.scene import Scene
-from toolkit.phantom.surface import Surface, depth_mm, edge_mm, make_surface, occupancy
+from toolkit.phantom.surface import AxesMm, Surface, depth_mm, edge_mm, make_surface, occupancy
 from toolkit.phantom.vessels import Tube
 
 Floats = NDArray[np.float32]
@@ -50,7 +50,10 @@ class PlacedNodule:
 
 
 def place_nodules(
-    rng: np.random.Generator, scene: Scene, wanted: Sequence[NoduleParams], circle_yx: NDArray[np.bool_] | None
+    rng: np.random.Generator,
+    scene: Scene,
+    wanted: Sequence[NoduleParams],
+    circle_yx: NDArray[np.bool_] | None,
 ) -> list[PlacedNodule]:
     """Place nodules, the largest first; one for which there is no room is left out.
 
@@ -93,8 +96,11 @@ def _candidates(
     points, index = points[inside], index[inside]
     free = -scene.wall_mm[tuple(index.T)]
     if kind == "pleura":  # flattened a little against the wall
-        return points[np.abs(free - 0.88 * radius_mm) < 0.04 * radius_mm + 0.2]
-    return points[free > surface.largest_mm + 1.5]
+        fits = np.abs(free - 0.88 * radius_mm) < 0.04 * radius_mm + 0.2
+    else:
+        fits = free > surface.largest_mm + 1.5
+    chosen: NDArray[np.float64] = points[fits]
+    return chosen
 
 
 def _with_room(
@@ -152,17 +158,19 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _inner_hu(
-    params: NoduleParams, surface: Surface, axes_mm: tuple[Floats, Floats, Floats], spacing_mm: tuple[float, ...]
+    params: NoduleParams, surface: Surface, axes_mm: AxesMm, spacing_mm: tuple[float, float, float]
 ) -> Floats:
     """HU inside: solid, ground-glass, or a solid core off the centre of ground-glass."""
     rng = np.random.default_rng([params.seed, 1])
     shape = tuple(len(axis) for axis in axes_mm)
     sigma_hu = 12.0 if params.texture == "solid" else 45.0
-    texture = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), [1.2 / s for s in spacing_mm])
+    white = rng.standard_normal(shape, dtype=np.float32)
+    texture: Floats = ndimage.gaussian_filter(white, [1.2 / s for s in spacing_mm])
     texture *= np.float32(sigma_hu / max(float(texture.std()), 1e-6))
     if params.texture == "solid":
-        return texture + np.float32(params.solid_hu)
-    core = np.float32(0)
+        texture += np.float32(params.solid_hu)
+        return texture
+    core = np.zeros(shape, dtype=np.float32)
     if params.solid_share > 0:
         size = params.solid_share ** (1 / 3)
         shift = rng.uniform(-1, 1, 3) * (1 - size) * params.diameter_mm / 4
@@ -179,7 +187,7 @@ def _spicules(params: NoduleParams, surface: Surface, centre: NDArray[np.float64
     strands = []
     for direction, weight in zip(surface.spicules_xyz[:, ::-1], surface.spicule_weights, strict=True):
         heading = direction.astype(np.float64)
-        depth = depth_mm(surface, tuple(direction[:, None]))  # type: ignore[arg-type]
+        depth = depth_mm(surface, (direction[0:1], direction[1:2], direction[2:3]))
         start = centre + heading * (1.0 + float(depth[0, 0, 0]))
         length = params.spiculation * weight * (3.0 + 0.3 * params.diameter_mm)
         strands.append(Tube(start, start + heading * length, (0.85, 0.25)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from toolkit.phantom.vessels import Tube, grow_tree
 
 Floats = NDArray[np.float32]
+Axis = NDArray[np.float64]
 
 VESSEL_HU = 35.0
 _MUSCLE_HU, _FAT_HU, _BONE_HU = 45.0, -105.0, 320.0
@@ -50,8 +51,8 @@ def make_scene(
     shape_zyx, spacing_mm
         Of the volume to fill.
     """
-    z, y, x = (np.arange(n, dtype=np.float32) * np.float32(s) for n, s in zip(shape_zyx, spacing_mm, strict=True))
-    size = tuple(float(axis[-1]) for axis in (z, y, x))
+    z, y, x = (np.arange(n) * s for n, s in zip(shape_zyx, spacing_mm, strict=True))
+    size = (float(z[-1]), float(y[-1]), float(x[-1]))
     left_lung = bool(rng.random() < 0.5)
     lateral = x if left_lung else size[2] - x  # mm from the medial edge of the field of view
     outer = _outer_wall_mm(rng, z, y, lateral, size)
@@ -60,7 +61,7 @@ def make_scene(
     np.maximum(hu, _lung_hu(rng, shape_zyx, spacing_mm), out=hu)
     if not left_lung:
         hilum[2] = size[2] - hilum[2]
-    tubes = _vessels(rng, hilum, np.array(size, dtype=np.float32), 1.0 if left_lung else -1.0)
+    tubes = _vessels(rng, hilum, np.array(size), 1.0 if left_lung else -1.0)
     return Scene(spacing_mm, hu, np.maximum(outer, inner), tuple(tubes))
 
 
@@ -75,30 +76,30 @@ def noise_hu(rng: np.random.Generator, shape_zyx: tuple[int, int, int]) -> Float
     return noise
 
 
-def _outer_wall_mm(rng: np.random.Generator, z: Floats, y: Floats, lateral: Floats, size: tuple[float, ...]) -> Floats:
+def _outer_wall_mm(
+    rng: np.random.Generator, z: Axis, y: Axis, lateral: Axis, size: tuple[float, float, float]
+) -> Floats:
     """Depth below the pleura of an ellipse that widens towards the foot and bends with z."""
     radius_y = size[1] * rng.uniform(0.52, 0.60) * (1 - 0.0012 * (z - size[0] / 2))
     radius_x = size[2] * rng.uniform(0.80, 0.86) * (1 - 0.0012 * (z - size[0] / 2))
     centre_y = size[1] * rng.uniform(0.38, 0.46) + 3.0 * np.sin(z / 35 + rng.uniform(0, 6))
-    return _ellipse_mm(z, y, lateral, (centre_y, np.zeros_like(z)), (radius_y, radius_x))
+    return _ellipse_mm(y, lateral, (centre_y, np.zeros_like(z)), (radius_y, radius_x))
 
 
 def _mediastinum_mm(
-    rng: np.random.Generator, z: Floats, y: Floats, lateral: Floats, size: tuple[float, ...]
+    rng: np.random.Generator, z: Axis, y: Axis, lateral: Axis, size: tuple[float, float, float]
 ) -> tuple[Floats, NDArray[np.float64]]:
     """Depth in the mediastinum, and the hilum (z, y, lateral) at its rim."""
     radius_y = size[1] * rng.uniform(0.36, 0.46) + 3 * np.sin(z / 18 + rng.uniform(0, 6))
     radius_x = size[2] * rng.uniform(0.18, 0.26) + 2.5 * np.sin(z / 14 + rng.uniform(0, 6))
     centre_y = size[1] * rng.uniform(0.25, 0.40) + 4 * np.sin(z / 40 + rng.uniform(0, 6))
-    depth = -_ellipse_mm(z, y, lateral, (centre_y, np.zeros_like(z)), (radius_y, radius_x))
+    depth = -_ellipse_mm(y, lateral, (centre_y, np.zeros_like(z)), (radius_y, radius_x))
     middle = len(z) // 2
     hilum = np.array([z[middle], centre_y[middle] + 6.0, radius_x[middle] - 2.0], dtype=np.float64)
     return depth, hilum
 
 
-def _ellipse_mm(
-    z: Floats, y: Floats, x: Floats, centre_yx: tuple[Floats, Floats], radius_yx: tuple[Floats, Floats]
-) -> Floats:
+def _ellipse_mm(y: Axis, x: Axis, centre_yx: tuple[Axis, Axis], radius_yx: tuple[Axis, Axis]) -> Floats:
     """Distance outside an elliptic cylinder whose centre and radii vary with z, in mm."""
     v = ((y - centre_yx[0][:, None]) / radius_yx[0][:, None]).astype(np.float32)
     u = ((x - centre_yx[1][:, None]) / radius_yx[1][:, None]).astype(np.float32)
@@ -113,13 +114,15 @@ def _ellipse_mm(
 def _lookup(depth_mm: Floats, table: Floats) -> Floats:
     """Look HU up by depth: the table starts at -1 mm and its last value holds for all below."""
     index = ((depth_mm + np.float32(1)) * np.float32(1 / _TABLE_STEP_MM)).astype(np.int32)
-    return table[np.clip(index, 0, len(table) - 1, out=index)]
+    hu: Floats = table[np.clip(index, 0, len(table) - 1, out=index)]
+    return hu
 
 
-def _chest_wall_hu(rng: np.random.Generator, depth_mm: Floats, z: Floats, y: Floats) -> Floats:
+def _chest_wall_hu(rng: np.random.Generator, depth_mm: Floats, z: Axis, y: Axis) -> Floats:
     depth = np.arange(0, 30, _TABLE_STEP_MM) - 1
-    layers = ([-0.8, 0.6, 2.5, 3.5, 5.5, 7.0, 17.0, 20.0], [-1024, 30, 35, _FAT_HU, _FAT_HU, _MUSCLE_HU, 50, _FAT_HU])
-    hu = _lookup(depth_mm, np.interp(depth, *layers).astype(np.float32))
+    layers_mm = [-0.8, 0.6, 2.5, 3.5, 5.5, 7.0, 17.0, 20.0]
+    layers_hu = [-1024, 30, 35, _FAT_HU, _FAT_HU, _MUSCLE_HU, 50, _FAT_HU]
+    hu = _lookup(depth_mm, np.interp(depth, layers_mm, layers_hu).astype(np.float32))
     bone = np.interp(depth, [3, 4, 5, 10, 11], [0, _BONE_HU + 150, _BONE_HU - 120, _BONE_HU + 150, 0])
     # Ribs slope down from back to front, about one every 25 mm.
     phase = (z[:, None] - y * rng.uniform(0.3, 0.5)) * (2 * math.pi / rng.uniform(22, 28)) + rng.uniform(0, 6)
@@ -147,23 +150,23 @@ def _lung_hu(
     return hu
 
 
-def _smooth_field(
-    rng: np.random.Generator, axes_mm: tuple[NDArray[np.float64], ...], width_mm: float
-) -> Floats:
-    """A random zyx field, normal at knots `width_mm` apart and linear between them."""
+def _smooth_field(rng: np.random.Generator, axes_mm: tuple[Axis, Axis, Axis], width_mm: float) -> Floats:
+    """Draw a zyx field, normal at knots `width_mm` apart and linear between them."""
     counts = [int(axis[-1] / width_mm) + 2 for axis in axes_mm]
     field = rng.standard_normal(counts, dtype=np.float32)
     weights = [_linear(axis / width_mm, count) for axis, count in zip(axes_mm, counts, strict=True)]
     field = weights[1] @ (field @ weights[2].T)
-    whole = weights[0] @ field.reshape(len(field), -1)
+    whole: Floats = weights[0] @ field.reshape(len(field), -1)
     return whole.reshape([len(axis) for axis in axes_mm])
 
 
-def _linear(position: NDArray[np.float64], knots: int) -> Floats:
+def _linear(position: Axis, knots: int) -> Floats:
     return np.clip(1 - np.abs(position[:, None] - np.arange(knots)), 0, 1).astype(np.float32)
 
 
-def _vessels(rng: np.random.Generator, hilum: NDArray[np.float64], extent_mm: Floats, side: float) -> list[Tube]:
+def _vessels(
+    rng: np.random.Generator, hilum: NDArray[np.float64], extent_mm: NDArray[np.float64], side: float
+) -> list[Tube]:
     tubes = []
     for up in (-1.3, -0.7, -0.2, 0.3, 0.8, 1.4):
         heading = np.array([up + rng.normal(0, 0.15), rng.normal(0.1, 0.7), side])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from toolkit.phantom.nodule import NoduleParams
 
 Floats = NDArray[np.float32]
+AxesMm = tuple[Floats, Floats, Floats]
 
 _POLAR, _AZIMUTH = 120, 240  # 1.5 degrees: 0.4 mm on the largest nodule
 _SUBSAMPLE_MM = 0.7  # thick slices are averaged over samples this far apart
@@ -48,7 +49,8 @@ def make_surface(params: NoduleParams) -> Surface:
     base = params.diameter_mm / 2
     stretch = np.exp(rng.uniform(-0.13, 0.13, 3)).astype(np.float32)
     relative = 1 / np.sqrt(((directions / stretch) ** 2).sum(-1))
-    relative *= np.exp(0.05 * _waves(directions, rng, 2.5, 4) + 0.55 * params.lobulation * _lobes(directions, rng))
+    gentle = 0.05 * _waves(directions, rng, 2.5, 4)
+    relative *= np.exp(gentle + 0.55 * params.lobulation * _lobes(directions, rng))
     count = 5 + round((6 + 0.6 * params.diameter_mm) * params.spiculation)
     spicules = _unit(rng.standard_normal((count, 3)))
     weights = rng.uniform(0.4, 1.0, count).astype(np.float32)
@@ -63,7 +65,7 @@ def make_surface(params: NoduleParams) -> Surface:
 
 
 def occupancy(
-    surface: Surface, edge_mm: float, axes_mm: tuple[Floats, Floats, Floats], spacing_mm: tuple[float, ...]
+    surface: Surface, edge_mm: float, axes_mm: AxesMm, spacing_mm: tuple[float, float, float]
 ) -> Floats:
     """Return the share of each voxel that the nodule fills, float32 zyx in [0, 1].
 
@@ -85,10 +87,12 @@ def occupancy(
     depth = depth_mm(surface, (fine[0], fine[1], fine[2]))
     share = np.clip(0.5 + depth * np.float32(1 / edge_mm), 0, 1)
     z, y, x = (len(axis) for axis in axes_mm)
-    return share.reshape(z, counts[0], y, counts[1], x, counts[2]).mean(axis=(1, 3, 5), dtype=np.float32)
+    parts = share.reshape(z, counts[0], y, counts[1], x, counts[2])
+    mean: Floats = parts.mean(axis=(1, 3, 5), dtype=np.float32)
+    return mean
 
 
-def depth_mm(surface: Surface, axes_mm: tuple[Floats, Floats, Floats]) -> Floats:
+def depth_mm(surface: Surface, axes_mm: AxesMm) -> Floats:
     """Return how far below the surface each point of a grid lies along its ray, float32 zyx."""
     z, y, x = axes_mm[0][:, None, None], axes_mm[1][None, :, None], axes_mm[2][None, None, :]
     distance = np.sqrt(z * z + y * y + x * x)
@@ -96,12 +100,14 @@ def depth_mm(surface: Surface, axes_mm: tuple[Floats, Floats, Floats]) -> Floats
     row = np.minimum((polar * np.float32(_POLAR / math.pi)).astype(np.int32), _POLAR - 1)
     azimuth = np.arctan2(y, x) * np.float32(_AZIMUTH / (2 * math.pi))
     column = np.floor(azimuth).astype(np.int32) % _AZIMUTH
-    return surface.radius_mm[row, column] - distance
+    depth: Floats = surface.radius_mm[row, column] - distance
+    return depth
 
 
 def edge_mm(params: NoduleParams) -> float:
     """Return the width over which the nodule's edge fades."""
-    return _NARROWEST_EDGE_MM + params.blur * min(_WIDEST_EDGE_MM - _NARROWEST_EDGE_MM, params.diameter_mm / 4)
+    room_mm = min(_WIDEST_EDGE_MM - _NARROWEST_EDGE_MM, params.diameter_mm / 4)
+    return _NARROWEST_EDGE_MM + params.blur * room_mm
 
 
 def _directions() -> tuple[Floats, NDArray[np.float64]]:
@@ -117,16 +123,19 @@ def _directions() -> tuple[Floats, NDArray[np.float64]]:
 def _waves(directions: Floats, rng: np.random.Generator, frequency: float, count: int) -> Floats:
     axes = _unit(rng.standard_normal((count, 3)))
     phases = rng.uniform(0, 2 * math.pi, count).astype(np.float32)
-    return np.cos(np.float32(frequency) * (directions @ axes.T) + phases).sum(-1)
+    waves: Floats = np.cos(np.float32(frequency) * (directions @ axes.T) + phases).sum(-1)
+    return waves
 
 
 def _lobes(directions: Floats, rng: np.random.Generator) -> Floats:
-    """Rounded bulges with creases between them: the largest of several caps."""
+    """Return rounded bulges with creases between them: the largest of several caps."""
     centres = _unit(rng.standard_normal((8, 3)))
     heights = rng.uniform(0.6, 1.0, 8).astype(np.float32)
     caps = heights * np.exp(((directions @ centres.T) - 1) / np.float32(0.25))
-    return caps.max(axis=-1)
+    highest: Floats = caps.max(axis=-1)
+    return highest
 
 
 def _unit(vectors: NDArray[np.float64]) -> Floats:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    unit: Floats = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return unit

@@ -30,7 +30,10 @@ class Tube:
 
 
 def grow_tree(
-    rng: np.random.Generator, root_mm: NDArray[np.float64], heading: NDArray[np.float64], extent_mm: Floats
+    rng: np.random.Generator,
+    root_mm: NDArray[np.float64],
+    heading: NDArray[np.float64],
+    extent_mm: NDArray[np.float64],
 ) -> list[Tube]:
     """Grow a tree from a root, breadth first, until its branches thin out or leave the box.
 
@@ -89,8 +92,6 @@ def _share(tube: Tube, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArra
     pz, py, px = (d * np.float32(a / length2) for d, a in zip((dz, dy, dx), along, strict=True))
     t = np.clip(pz[:, None, None] + py[:, None] + px, 0, 1)
     az, ay, ax = along.astype(np.float32)
-    distance = np.sqrt(
-        (dz[:, None, None] - t * az) ** 2 + (dy[:, None] - t * ay) ** 2 + (dx - t * ax) ** 2
-    )
+    distance = np.sqrt((dz[:, None, None] - t * az) ** 2 + (dy[:, None] - t * ay) ** 2 + (dx - t * ax) ** 2)
     radius = tube.radii_mm[0] + t * np.float32(tube.radii_mm[1] - tube.radii_mm[0])
     return np.clip(radius - distance + np.float32(0.5), 0, 1)
