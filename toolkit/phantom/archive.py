@@ -148,4 +148,6 @@ def _clear(out: Path) -> None:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+        if (out / name).is_dir() and not any((out / name).iterdir()):
+            (out / name).rmdir()
     (out / TRUTH).unlink(missing_ok=True)

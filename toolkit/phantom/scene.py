@@ -51,7 +51,7 @@ def make_scene(
     shape_zyx, spacing_mm
         Of the volume to fill.
     """
-    z, y, x = (np.arange(n) * s for n, s in zip(shape_zyx, spacing_mm, strict=True))
+    z, y, x = (_axis(n, s) for n, s in zip(shape_zyx, spacing_mm, strict=True))
     size = (float(z[-1]), float(y[-1]), float(x[-1]))
     left_lung = bool(rng.random() < 0.5)
     lateral = x if left_lung else size[2] - x  # mm from the medial edge of the field of view
@@ -134,20 +134,25 @@ def _chest_wall_hu(rng: np.random.Generator, depth_mm: Floats, z: Axis, y: Axis)
 def _mediastinum_table() -> Floats:
     depth = np.arange(0, 25, _TABLE_STEP_MM) - 1
     hu = np.interp(depth, [-0.8, 0.6, 1.5, 3.0, 6.0, 9.0], [-1024, 20, 20, -60, -70, 50])
-    return hu.astype(np.float32)
+    table: Floats = hu.astype(np.float32)
+    return table
 
 
 def _lung_hu(
     rng: np.random.Generator, shape_zyx: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> Floats:
     """Parenchyma: a mean, more blood towards the back, and blotches some 4 and 12 mm wide."""
-    z, y, x = (np.arange(n) * s for n, s in zip(shape_zyx, spacing_mm, strict=True))
+    z, y, x = (_axis(n, s) for n, s in zip(shape_zyx, spacing_mm, strict=True))
     mean_hu = rng.uniform(*_LUNG_HU_RANGE)
     slope_hu = rng.uniform(10, 50)
     hu = np.float32(45.0) * _smooth_field(rng, (z, y, x), 2.5)
     hu += np.float32(24.0) * _smooth_field(rng, (z, y, x), 7.0)
     hu += (mean_hu + slope_hu * (y / y[-1] - 0.5)).astype(np.float32)[:, None]
     return hu
+
+
+def _axis(count: int, step_mm: float) -> Axis:
+    return np.arange(count, dtype=np.float64) * np.float64(step_mm)
 
 
 def _smooth_field(rng: np.random.Generator, axes_mm: tuple[Axis, Axis, Axis], width_mm: float) -> Floats:
@@ -161,7 +166,8 @@ def _smooth_field(rng: np.random.Generator, axes_mm: tuple[Axis, Axis, Axis], wi
 
 
 def _linear(position: Axis, knots: int) -> Floats:
-    return np.clip(1 - np.abs(position[:, None] - np.arange(knots)), 0, 1).astype(np.float32)
+    weights: Floats = np.clip(1 - np.abs(position[:, None] - np.arange(knots)), 0, 1).astype(np.float32)
+    return weights
 
 
 def _vessels(

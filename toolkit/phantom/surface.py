@@ -51,7 +51,7 @@ def make_surface(params: NoduleParams) -> Surface:
     relative = 1 / np.sqrt(((directions / stretch) ** 2).sum(-1))
     gentle = 0.05 * _waves(directions, rng, 2.5, 4)
     relative *= np.exp(gentle + 0.55 * params.lobulation * _lobes(directions, rng))
-    count = 5 + round((6 + 0.6 * params.diameter_mm) * params.spiculation)
+    count = 5 + round((9 + params.diameter_mm) * params.spiculation)
     spicules = _unit(rng.standard_normal((count, 3)))
     weights = rng.uniform(0.4, 1.0, count).astype(np.float32)
     # A spicule narrower than a voxel would leave no trace on a small nodule.

@@ -94,4 +94,5 @@ def _share(tube: Tube, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArra
     az, ay, ax = along.astype(np.float32)
     distance = np.sqrt((dz[:, None, None] - t * az) ** 2 + (dy[:, None] - t * ay) ** 2 + (dx - t * ax) ** 2)
     radius = tube.radii_mm[0] + t * np.float32(tube.radii_mm[1] - tube.radii_mm[0])
-    return np.clip(radius - distance + np.float32(0.5), 0, 1)
+    share: Floats = np.clip(radius - distance + np.float32(0.5), 0, 1)
+    return share
