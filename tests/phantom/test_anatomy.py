@@ -70,7 +70,7 @@ def test_volumes_agree_with_the_surface(patients: list[PhantomPatient]) -> None:
 
 def test_nodules_have_the_hu_of_their_texture(patients: list[PhantomPatient]) -> None:
     seen = set()
-    for p, n in ((p, n) for p in patients for n in p.nodules):
+    for p, n in ((q, nodule) for q in patients for nodule in q.nodules):
         depth = ndimage.distance_transform_edt(np.pad(n.mask, 1), p.geometry.spacing_mm)[1:-1, 1:-1, 1:-1]
         core = p.hu[n.box.slices][depth > 2.0]
         if len(core) < 20:
