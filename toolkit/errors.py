@@ -61,6 +61,7 @@ CODES = {
     "E-STORE-003": "a store file is damaged or missing",
     "E-STORE-004": "another process is writing this shard",
     "E-STORE-005": "the store already exists",
+    "E-OUT-001": "the output folder is not empty",
     "E-DISK-001": "writing failed",
     "E-DEV-001": "no usable GPU",
     "W-DCM-001": "an identical copy of a slice was dropped",

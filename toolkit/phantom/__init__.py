@@ -1,0 +1,1 @@
+"""A synthetic chest archive with known answers."""
