@@ -110,9 +110,9 @@ def _dtype(header: Any, path: str) -> str:
     code = int(header["datatype"])
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, LookupError) as error:
         raise refusal("E-VOL-002", "an unknown data type", f"code {code}", path=path) from error
-    if dtype.kind in "cV" and dtype.names != ():
+    if dtype.kind in "cV" and dtype.itemsize > 0:
         raise refusal("E-VOL-001", "several values a voxel", f"data type code {code}", path=path)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise refusal("E-VOL-002", "a data type that is not supported", f"code {code}", path=path)
