@@ -7,7 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -208,7 +208,7 @@ def test_labels_must_be_whole_and_not_negative(tmp_path):
         labels = open_labels(str(path))
         for read in (
             lambda source: source.read_boxes([source.geometry.box])[0],
-            lambda s: list(s.regions())[0][1],
+            lambda s: next(s.regions())[1],
         ):
             if fine:
                 assert read(labels).max() == value

@@ -8,7 +8,7 @@ import zlib
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +140,7 @@ def test_meta_image_outcomes(tmp_path, changes, code):
         ({"space directions": "rubbish"}, "E-FILE-003"),
         ({"space directions": None, "spacings": "0.5 0.75 2.5"}, ""),
         ({"space directions": None}, "E-GEO-008"),
+        ({"space directions": None, "spacings": "0.5 0.75 2.5", "space": "RAS"}, "E-GEO-008"),
         ({"space": None}, "E-GEO-008"),
         ({"space": "scanner-xyz"}, "E-GEO-008"),
         ({"space units": '"mm" "mm" "mm"'}, ""),
@@ -192,7 +193,8 @@ def test_nifti_outcomes(tmp_path, name, fields, code):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "code"), [(128, "E-VOL-001"), (32, "E-VOL-001"), (1536, "E-VOL-002"), (77, "E-VOL-002")]
+    ("dtype", "code"),
+    [(128, "E-VOL-001"), (32, "E-VOL-001"), (1536, "E-VOL-002"), (77, "E-VOL-002")],
 )
 def test_nifti_colours_complex_and_long_floats(tmp_path, dtype, code):
     path = write_nifti(tmp_path / "v.nii", phantom(), canonical_geometry().affine)

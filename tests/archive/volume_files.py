@@ -1,11 +1,12 @@
 """Phantoms and writers for the tests of volume files; the writers are not ours (SimpleITK, nibabel)."""
 
+import gzip
 import itertools
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
 from numpy.typing import NDArray
 
 from toolkit.archive.geometry import RAS_TO_LPS, Geometry
@@ -62,8 +63,6 @@ def write_nifti(path: Path, array: NDArray, affine: NDArray[np.float64], sform=1
 
 def write_header_and_data(path: Path, header, array: NDArray) -> None:
     """Put a header as it is before the bytes: nibabel's own writer would tidy it up."""
-    import gzip
-
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     raw = header.binaryblock + b"\0" * 4 + array.astype(header.get_data_dtype()).tobytes()

@@ -19,9 +19,10 @@ from toolkit.errors import Problem
 
 MAX_HEADER_BYTES = 1 << 20
 
+_LPS = (1.0, 1.0, 1.0)
 _SPACES = {
-    "left-posterior-superior": (1.0, 1.0, 1.0),
-    "lps": (1.0, 1.0, 1.0),
+    "left-posterior-superior": _LPS,
+    "lps": _LPS,
     "right-anterior-superior": (-1.0, -1.0, 1.0),
     "ras": (-1.0, -1.0, 1.0),
     "left-anterior-superior": (1.0, -1.0, 1.0),
@@ -128,13 +129,13 @@ def _grid(
         raise refusal("E-VOL-002", "lengths are not in mm", shown(" ".join(units)), "mm", path=path)
     origin = fields.get("space origin")
     missing = [name for name, value in (("orientation", steps), ("position", origin)) if value is None]
+    space = str(fields.get("space", "missing")).lower()
     if steps is None:
         spacings = np.asarray(fields.get("spacings", []), dtype=np.float64)[:3]
-        if spacings.shape != (3,) or not (spacings > 0).all():
-            raise refusal("E-GEO-008", "neither space directions nor spacings", path=path)
+        if spacings.shape != (3,) or not (spacings > 0).all() or _SPACES.get(space, _LPS) != _LPS:
+            raise refusal("E-GEO-008", "neither space directions nor plain spacings", path=path)
         signs, steps = np.ones(3), np.diag(spacings)
     else:
-        space = str(fields.get("space", "missing")).lower()
         if space not in _SPACES:
             expected = "LPS, RAS or LAS"
             raise refusal(

@@ -102,7 +102,7 @@ def join(parts: Iterable[Runs], shape_zyx: tuple[int, int, int]) -> Runs:
 def components(runs: Runs) -> NDArray[np.int64]:
     """Return, for each run, its 26-connected component: 0, 1, ... by first voxel in z, y, x order.
 
-    Runs of all values count as foreground.
+    The runs must be of one value: those of two values can touch within a row and would not be joined.
     """
     width = runs.shape_zyx[2] + 2  # rows cannot run into each other
     starts, stops = runs.row * width + runs.start, runs.row * width + runs.stop
