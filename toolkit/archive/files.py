@@ -111,23 +111,19 @@ def inside_folder(header_path: str, name: str) -> str:
 def inflate(
     path: str, encoding: Compression, offset: int, expected: int, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[bytes]:
-    """Inflate a file lazily, at most 1 MiB at a time.
+    """Inflate a file lazily from byte `offset` on, reading `chunk_bytes` at a time.
 
     Parameters
     ----------
-    path, offset
-        The file, and the byte where the compressed data begins.
     encoding
         ``gzip`` (several members and zero padding allowed) or ``zlib``.
     expected
         Bytes that the stream must hold.
-    chunk_bytes
-        Compressed bytes read at a time.
 
     Yields
     ------
     bytes
-        Never empty. Checksums are verified where a stream's end is reached.
+        1 byte to 1 MiB. Checksums are verified where a stream's end is reached.
 
     Raises
     ------
@@ -140,16 +136,7 @@ def inflate(
         file.seek(offset)
         data = file.read(chunk_bytes)
         while data or not member.needs_input:
-            try:
-                out = member.decompress(data, 1 << 20)
-            except _CORRUPT as error:
-                raise refusal(
-                    "E-FILE-003",
-                    f"the {encoding} data is corrupt",
-                    f"an error after {total} inflated bytes",
-                    "an intact stream",
-                    path=path,
-                ) from error
+            out = _decompress(member, data, f"an error after {total} inflated bytes", path)
             total += len(out)
             if out:
                 yield out
@@ -162,6 +149,16 @@ def inflate(
     if total < expected or not member.eof:
         wanted = f"{expected} bytes" if total < expected else "an end of stream"
         raise refusal("E-FILE-002", "the compressed data ends early", f"{total} bytes", wanted, path=path)
+
+
+def _decompress(member: igzip_lib.IgzipDecompressor, data: bytes, where: str, path: str) -> bytes:
+    """Return the next output, at most 1 MiB of it."""
+    try:
+        return member.decompress(data, 1 << 20)
+    except _CORRUPT as error:
+        raise refusal(
+            "E-FILE-003", "the compressed data is corrupt", where, "an intact stream", path=path
+        ) from error
 
 
 def _next_member(file: BinaryIO, encoding: Compression, rest: bytes, chunk_bytes: int) -> bytes:

@@ -29,36 +29,31 @@ def find_nodules(
 
     Parameters
     ----------
-    labels
-        The label volume; read once, in slabs.
-    image_geometry
-        Canonical geometry of the scan, which is also what nodules are measured with.
+    labels, image_geometry
+        The label volume, and the canonical geometry of its scan, which nodules are measured with.
     mask
         Names and malignancies by label value or component number. Components are numbered from 1 by
         first voxel in z, y, x order, the dropped ones included, so that the minimum diameter never
         moves a name to another nodule.
     min_diameter_mm
-        Least diameter (of the sphere of equal volume) of a component that is kept.
+        Least diameter of the sphere of a component's volume.
 
     Returns
     -------
     findings, notes
-        By label value or component number; W-MASK-001 where components were dropped.
+        In order of number; W-MASK-001 where components were dropped.
 
     Raises
     ------
     InputError
-        E-MASK-001 where the grids differ, E-MASK-003 where the values are not labels, and what
-        reading the file raises.
+        E-MASK-001 for another grid, E-MASK-003 for values that are no labels, and reading's own.
     """
     check_grid(labels.geometry, image_geometry, mask.path)
     runs = _scan(labels, mask.path)
     values = np.unique(runs.value)
     if len(values) > MAX_LABELS:
-        expected = f"at most {MAX_LABELS}"
-        raise refusal("E-MASK-003", "too many different labels", str(len(values)), expected, path=mask.path)
-    if len(values) == 0:
-        return [], []
+        limit = f"at most {MAX_LABELS}"
+        raise refusal("E-MASK-003", "too many different labels", str(len(values)), limit, path=mask.path)
     if len(values) == 1:
         groups, notes = _components(runs, image_geometry, mask.path, min_diameter_mm)
     else:

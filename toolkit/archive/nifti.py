@@ -3,6 +3,7 @@
 The format is described at https://nifti.nimh.nih.gov/nifti-1.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,10 @@ def read_header(path: str) -> VolumeHeader:
     slope, intercept = _scaling(header, path)
     geometry = _grid(header, shape, path)
     offset = _data_offset(header, paired=suffix in (".hdr", ".img"), path=path)
-    compressed = suffix == ".gz"
-    stored = StoredArray(
-        data_path,
-        dtype,
-        shape,
-        0 if compressed else offset,
-        "gzip" if compressed else "raw",
-        offset if compressed else 0,
-        slope,
-        intercept,
-    )
-    return make_header(stored, geometry, used)
+    place = StoredArray(data_path, dtype, shape, offset, slope=slope, intercept=intercept)
+    if suffix == ".gz":
+        place = replace(place, offset=0, encoding="gzip", skip=offset)
+    return make_header(place, geometry, used)
 
 
 def _like(suffix: str, new: str) -> str:
