@@ -177,6 +177,15 @@ def test_an_empty_mask_has_no_findings(tmp_path):
     assert find_nodules(open_labels(str(path)), geometry, MaskFile(str(path), "labels"), 3.0) == ([], [])
 
 
+def test_a_mask_of_specks_has_no_findings_and_says_so():
+    geometry = canonical_geometry()
+    array = np.zeros(geometry.shape_zyx, np.uint8)
+    array[1, 1, 1] = array[4, 4, 4] = 1
+    findings, notes = find_nodules(ArrayLabels(array, geometry), geometry, MaskFile("m", "labels"), 3.0)
+    assert findings == []
+    assert notes[0].measured == "2 of 2 components below 3 mm"
+
+
 def refused(labels, geometry):
     with pytest.raises(InputError) as caught:
         find_nodules(labels, geometry, MaskFile("secret-name", "labels"), 3.0)

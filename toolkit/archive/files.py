@@ -115,10 +115,8 @@ def inflate(
 
     Parameters
     ----------
-    encoding
-        ``gzip`` (several members and zero padding allowed) or ``zlib``.
-    expected
-        Bytes that the stream must hold.
+    encoding, expected
+        Several gzip members and zero padding are allowed; the stream must hold so many bytes.
 
     Yields
     ------

@@ -24,8 +24,8 @@ def find_nodules(
 ) -> tuple[list[Finding], list[Problem]]:
     """Find and measure the nodules of a label volume.
 
-    Several label values are one nodule each, and all are kept. A single value is split into its
-    26-connected components; those below the minimum diameter are dropped and counted in a note.
+    Several label values are one nodule each, all kept. A single value is split into 26-connected
+    components; those below the minimum diameter are dropped and counted.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def find_nodules(
         groups, notes = _components(runs, image_geometry, mask.path, min_diameter_mm)
     else:
         groups, notes = _by_number(runs, runs.value), []
-    shared = len(groups) > 1
-    return [_finding(number, part, image_geometry, mask, shared) for number, part in groups.items()], notes
+    several = len(groups) > 1
+    return [_finding(n, part, image_geometry, mask, several) for n, part in groups.items()], notes
 
 
 def check_grid(mask: Geometry, image: Geometry, path: str) -> None:
@@ -115,7 +115,7 @@ def _by_number(runs: Runs, number: NDArray[np.int64]) -> dict[int, Runs]:
     """Return the runs of each number, ascending."""
     order = np.argsort(number, kind="stable")
     numbers, first = np.unique(number[order], return_index=True)
-    parts = np.split(order, first[1:])
+    parts = np.split(order, first)[1:]  # one part a number, none for no runs
     return {int(n): runs.take(part) for n, part in zip(numbers, parts, strict=True)}
 
 
@@ -143,13 +143,13 @@ def _diameter_mm(volume_mm3: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.cbrt(6 * volume_mm3 / np.pi), dtype=np.float64)
 
 
-def _finding(number: int, runs: Runs, geometry: Geometry, mask: MaskFile, shared: bool) -> Finding:
+def _finding(number: int, runs: Runs, geometry: Geometry, mask: MaskFile, several: bool) -> Finding:
     """Measure one nodule."""
     box, voxels = draw(runs)
     volume, center = _measure(box, voxels, geometry)
     name = mask.names.get(number)
     if name is None and 0 in mask.names:  # one name for several nodules would name none of them
-        name = f"{mask.names[0]}-{number}" if shared else mask.names[0]
+        name = f"{mask.names[0]}-{number}" if several else mask.names[0]
     return Finding(
         name=str(number) if name is None else name,
         center_lps_mm=center,
