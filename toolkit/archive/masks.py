@@ -52,8 +52,7 @@ def find_nodules(
     runs = _scan(labels, mask.path)
     values = np.unique(runs.value)
     if len(values) > MAX_LABELS:
-        limit = f"at most {MAX_LABELS}"
-        raise refusal("E-MASK-003", "too many different labels", str(len(values)), limit, path=mask.path)
+        raise refusal("E-MASK-003", f"over {MAX_LABELS} labels", f"{len(values)} values", path=mask.path)
     if len(values) == 1:
         groups, notes = _components(runs, image_geometry, mask.path, min_diameter_mm)
     else:
