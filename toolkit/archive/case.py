@@ -1,6 +1,6 @@
 """What an archive holds: a case is a patient, a lazy volume and the regions somebody marked in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -37,6 +37,12 @@ class LabelSource(Protocol):
 
     def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.integer]]:
         """Read labels of several canonical boxes in one pass."""
+
+    def regions(self) -> Iterator[tuple[Box, NDArray[np.integer]]]:
+        """Yield disjoint canonical boxes, with their labels, that hold every label above 0.
+
+        One pass in any order, with bounded memory.
+        """
 
 
 @dataclass(frozen=True, eq=False)
