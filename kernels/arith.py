@@ -19,13 +19,14 @@ import math
 import numpy as np
 from numba import njit
 
+from kernels.bricks import MAX_HALF_WIDTH
+
 ZERO = np.float32(0.0)
 HALF = np.float32(0.5)
 ONE = np.float32(1.0)
 FULL = np.float32(255.0)
 AIR = np.int16(-1024)
 
-MAX_HALF_WIDTH = 15  # voxels; a target so much coarser than its source is a mistake
 MAX_TAPS = 2 * MAX_HALF_WIDTH + 1
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNED_BELOW_VOXELS = 1e-5
+MAX_HALF_WIDTH = 15  # voxels; a target so much coarser than its source is a mistake
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,43 @@ def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list
     ]
     for finding in findings:
         _check_inside(finding, source.geometry)
-    return findings, notes
+    if len(case.masks) > 1:
+        _check_apart(findings, case.masks)
+    return _with_names(findings), notes
+
+
+def _with_names(findings: list[Finding]) -> list[Finding]:
+    """Give nodules without a name of their own their number in the case."""
+    names = [finding.name for finding in findings]
+    return [
+        finding if finding.name and names.count(finding.name) == 1 else replace(finding, name=_unused(k, names))
+        for k, finding in enumerate(findings, start=1)
+    ]
+
+
+def _unused(number: int, names: list[str]) -> str:
+    return str(number) if str(number) not in names else f"{number}-{names[number - 1]}-again"
+
+
+def _check_apart(findings: list[Finding], masks: tuple[MaskFile, ...]) -> None:
+    """Refuse nodules of several mask files that share voxels: one nodule would be counted twice."""
+    for k, a in enumerate(findings):
+        for b in findings[:k]:
+            if a.box is None or b.box is None or a.mask is None or b.mask is None:
+                continue
+            common = a.box.intersect(b.box)
+            if common.empty:
+                continue
+            inside = [
+                f.mask[common.shift(tuple(-v for v in f.box.start_zyx)).slices]  # type: ignore[arg-type, union-attr, index]
+                for f in (a, b)
+            ]
+            shared = int(np.count_nonzero(np.logical_and(*inside)))
+            if shared:
+                action = "Case skipped; name the wanted file in a manifest (--cases)"
+                paths = tuple(mask.path for mask in masks)
+                what = "mask files mark the same voxels"
+                raise InputError(Problem("E-MASK-004", what, f"{shared} voxels", "0", action, paths))
 
 
 def _read_lidc(masks: list[MaskFile], source: VolumeSource) -> tuple[list[Finding], list[Problem]]:

@@ -105,6 +105,23 @@ def unseal(line: bytes, path: Path) -> dict[str, Any]:
     return dict(value)
 
 
+def sealed_lines(values: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return sealed lines that know their number and how many there are, so that none can get lost."""
+    return b"".join(sealed({**value, "line": [k, len(values)]}) for k, value in enumerate(values, start=1))
+
+
+def unseal_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what `sealed_lines` wrote; raises `StoreError` E-STORE-003 where a line is damaged or lost."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    values = [unseal(line, path) for line in lines]
+    for k, value in enumerate(values, start=1):
+        if value.pop("line", None) != [k, len(values)]:
+            raise damaged(path, f"{len(values)} lines, not all of them or not in order")
+    if not values:
+        raise damaged(path, "an empty file")
+    return values
+
+
 def damaged(path: Path, measured: str, expected: str = "") -> StoreError:
     """Return the error that names a damaged store file."""
     action = "Remove the shard's file in ledger/ and run preprocess again to make the shard anew"

@@ -16,7 +16,7 @@ from toolkit.store.format import (
     ledger_path,
     masks_path,
     nodule_from_json,
-    unseal,
+    unseal_lines,
 )
 
 
@@ -56,12 +56,8 @@ class Entry:
 
 def read_ledger(store: Path, shard: str) -> list[Entry]:
     """Read a shard's ledger; raises `StoreError` E-STORE-003 where it is damaged."""
-    path = ledger_path(store, shard)
-    entries = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        value = unseal(line, path)
-        entries.append(Entry(**{**value, "nodules": tuple(value.get("nodules", ()))}))
-    return entries
+    values = unseal_lines(ledger_path(store, shard))
+    return [Entry(**{**value, "nodules": tuple(value["nodules"])}) for value in values]
 
 
 def committed(store: Path) -> list[str]:

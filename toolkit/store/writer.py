@@ -23,6 +23,7 @@ from toolkit.store.format import (
     masks_path,
     nodule_json,
     sealed,
+    sealed_lines,
     unseal,
 )
 from toolkit.store.ledger import Entry
@@ -39,7 +40,7 @@ class ShardWriter:
     def __init__(self, store: Path, shard: str, side: int) -> None:
         self._store, self._shard, self._side = store, shard, side
         self._rows = 0
-        self._lines: list[bytes] = []
+        self._lines: list[dict[str, Any]] = []
         with disk_errors():
             for folder in ("shards", "ledger"):
                 (store / folder).mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ class ShardWriter:
             self._images.write(np.ascontiguousarray(images, IMAGE_TYPE).data)
             self._masks.write(np.ascontiguousarray(masks, MASK_TYPE).data)
         self._rows += len(nodules)
-        self._lines.append(sealed({**asdict(entry), "nodules": values, "facts": entry.facts or {}}))
+        self._lines.append({**asdict(entry), "nodules": values, "facts": entry.facts or {}})
 
     def commit(self) -> None:
         """Publish images, masks and ledger, in this order."""
@@ -83,7 +84,7 @@ class ShardWriter:
                 else:
                     path.unlink(missing_ok=True)
                     _drop(file)
-            write_atomic(ledger, b"".join(self._lines))
+            write_atomic(ledger, sealed_lines(self._lines))
 
     def __enter__(self) -> Self:
         return self

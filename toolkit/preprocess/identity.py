@@ -1,0 +1,64 @@
+"""Keyed hashes in place of identifiers. They are not de-identification of images; they keep names out."""
+
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from toolkit.errors import Problem, UsageError
+
+
+@dataclass(frozen=True)
+class IdKey:
+    """A secret that turns identifiers into hashes; the same key gives the same hashes anywhere."""
+
+    secret: bytes
+
+    def hash(self, kind: str, identifier: str) -> str:
+        """Return 16 hex digits for an identifier of a kind (``case``, ``patient``, ``nodule``)."""
+        return hmac.new(self.secret, f"{kind}\0{identifier}".encode(), "sha256").hexdigest()[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that tells two keys apart and gives neither away."""
+        return self.hash("key", "fingerprint")
+
+
+def load_key(given: str | None) -> IdKey:
+    """Return the key: the content of a file, a literal, or the user's own, made on first use.
+
+    Raises `UsageError` E-KEY-001 where `given` looks like a file that is not there, or is too short.
+    """
+    if given is None:
+        return IdKey(_own_key())
+    path = Path(given).expanduser()
+    if path.is_file():
+        secret = path.read_bytes().strip()
+    elif os.sep in given or path.suffix:
+        raise UsageError(Problem("E-KEY-001", "no such key file", action="Nothing done", files=(given,)))
+    else:
+        secret = given.encode()
+    if not secret:
+        raise UsageError(Problem("E-KEY-001", "id key is empty", "0 bytes", "at least 1", files=(given,)))
+    return IdKey(secret)
+
+
+def _own_key() -> bytes:
+    path = user_config_path("toolkit") / "id.key"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+        else:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+        return path.read_bytes().strip()
+    except OSError as error:
+        action = "Nothing done; give a key with --id-key FILE"
+        problem = Problem("E-KEY-001", "own id key is not usable", error.strerror or "", "", action, (str(path),))
+        raise UsageError(problem) from error
