@@ -115,7 +115,21 @@ def occupancy_from_sum(value):
 
 @njit
 def extract_voxels(
-    hu, mask, offset, shape, matrix, norm, positions, position_start, has_mask, b, begin, step, weights, image, occupancy
+    hu,
+    mask,
+    offset,
+    shape,
+    matrix,
+    norm,
+    positions,
+    position_start,
+    has_mask,
+    b,
+    begin,
+    step,
+    weights,
+    image,
+    occupancy,
 ):
     """Fill target voxels begin, begin + step, ... (C order) of brick `b`.
 

@@ -82,7 +82,9 @@ def pack(bricks: Sequence[Brick], size: int) -> Bricks:
     for brick in bricks:
         _check(brick)
     counts = [brick.hu.size for brick in bricks]
-    offset = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if bricks else np.zeros(0, np.int64)
+    offset = (
+        np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if bricks else np.zeros(0, np.int64)
+    )
     hu = np.empty(sum(counts), np.int16)
     mask = np.zeros(sum(counts), np.uint8)
     for brick, begin, count in zip(bricks, offset, counts, strict=True):

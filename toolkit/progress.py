@@ -6,13 +6,21 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 class Advance(Protocol):
     """Tells the bar that `count` more items and `bytes_read` more bytes are done."""
 
-    def __call__(self, count: int = 1, bytes_read: int = 0) -> None: ...
+    def __call__(self, count: int = 1, bytes_read: int = 0) -> None:
+        """Move the bar."""
 
 
 @contextmanager

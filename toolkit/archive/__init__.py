@@ -1,0 +1,1 @@
+"""From files on disk to cases: discovery, readers, geometry, masks, the manifest."""

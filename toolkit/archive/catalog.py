@@ -109,7 +109,10 @@ def _folders_of(rows: Mapping[str, Sequence[Row]]) -> list[Path]:
 
 
 def _manifest_case(
-    rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]], roots: tuple[Path, ...], rules: SeriesRules
+    rows: Sequence[Row],
+    folders: Mapping[Path, Sequence[FileEntry]],
+    roots: tuple[Path, ...],
+    rules: SeriesRules,
 ) -> Case:
     """Return the case that rows of one case id describe; its `problem` says why it cannot be used."""
     first = rows[0]
@@ -190,7 +193,10 @@ def _label_value(row: Row) -> int:
 
 
 def _image_case(
-    row: Row, masks: Sequence[tuple[MaskFile, str]], folders: Mapping[Path, Sequence[FileEntry]], rules: SeriesRules
+    row: Row,
+    masks: Sequence[tuple[MaskFile, str]],
+    folders: Mapping[Path, Sequence[FileEntry]],
+    rules: SeriesRules,
 ) -> Case:
     """Return the case of a row's image: a volume file, or a DICOM series in a folder."""
     if row.image.is_file() and volume_suffix(row.image.name):

@@ -22,7 +22,9 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _FIRST_READ = 16 * 1024
 _WHOLE_HEADER = 4 * 1024 * 1024
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_LONG_VRS = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
 
 
 class SliceHeader(NamedTuple):
@@ -124,7 +126,11 @@ class _UnusualError(Exception):
 
 def is_dicom(head: bytes) -> bool:
     """Tell from a file's first 132 bytes whether it is DICOM, with or without a preamble."""
-    return head[128:132] == b"DICM" or head[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x00\x00", b"\x02\x00\x00\x00")
+    return head[128:132] == b"DICM" or head[:4] in (
+        b"\x08\x00\x05\x00",
+        b"\x08\x00\x00\x00",
+        b"\x02\x00\x00\x00",
+    )
 
 
 def read_header(path: Path) -> SliceHeader:

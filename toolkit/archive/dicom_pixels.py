@@ -62,9 +62,7 @@ def hu_rule(header: SliceHeader, path: str) -> HuRule:
         )
     if header.rescale_type.upper() not in ("", "HU", "US"):
         raise InputError(
-            Problem(
-                "E-HU-002", "RescaleType", header.rescale_type[:16], "HU", "Series skipped", (path,)
-            )
+            Problem("E-HU-002", "RescaleType", header.rescale_type[:16], "HU", "Series skipped", (path,))
         )
     allocated, signed = int(header.bits_allocated or 16), bool(header.signed)
     stored = min(int(header.bits_stored or allocated), allocated)
@@ -92,7 +90,9 @@ def decodable(header: SliceHeader) -> bool:
         return False
 
 
-def read_rows(path: str, size: int, mtime_ns: int, header: SliceHeader, first: int, last: int) -> NDArray[Any]:
+def read_rows(
+    path: str, size: int, mtime_ns: int, header: SliceHeader, first: int, last: int
+) -> NDArray[Any]:
     """Return stored patterns of rows first..last-1 as unsigned integers (rows, columns).
 
     Raises `InputError` E-FILE-005 where the system refuses, E-FILE-006 where the file is no longer
@@ -114,7 +114,9 @@ def read_rows(path: str, size: int, mtime_ns: int, header: SliceHeader, first: i
         finally:
             os.close(descriptor)
     except OSError as error:
-        problem = Problem("E-FILE-005", "file cannot be read", error.strerror or "", files=(path,), transient=True)
+        problem = Problem(
+            "E-FILE-005", "file cannot be read", error.strerror or "", files=(path,), transient=True
+        )
         raise InputError(problem) from error
     if len(data) != count:
         problem = Problem("E-FILE-002", "pixel data cut short", f"{len(data)} bytes", f"{count}", "", (path,))

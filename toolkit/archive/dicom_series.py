@@ -88,9 +88,7 @@ class DicomSeries:
         return [np.asarray(self.reorientation.array(array), np.int16) for array in arrays]
 
 
-def build_series(
-    files: Sequence[SliceFile], rules: SeriesRules
-) -> tuple[DicomSeries, tuple[Problem, ...]]:
+def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomSeries, tuple[Problem, ...]]:
     """Make one volume of the CT slices of one series.
 
     Returns the series and notes on what was read in spite of a blemish. Raises `InputError` with
@@ -144,8 +142,15 @@ def _check_slice(file: SliceFile) -> None:
         layout = f"{h.samples or 1} samples of {h.bits_allocated} bits"
         raise _refuse("E-DCM-006", "pixel layout", layout, "1 sample of 8 or 16", "Series skipped", file.path)
     if not decodable(h):
-        action = f"Series skipped; `toolkit doctor` names the codec that reads {h.transfer_syntax}"
-        raise _refuse("E-DCM-003", "no decoder for the pixels", "", "", action, file.path)
+        action = "Series skipped; install a pydicom plug-in that decodes it"
+        raise _refuse(
+            "E-DCM-003",
+            "no decoder for the pixels",
+            f"transfer syntax {h.transfer_syntax}",
+            "",
+            action,
+            file.path,
+        )
     if h.pixel_offset >= 0 and h.pixel_offset + stored_length(h) > file.size:
         found = max(0, file.size - h.pixel_offset)
         raise _refuse(

@@ -108,7 +108,11 @@ def series_case(
         if len(patients) > 1:
             raise InputError(
                 Problem(
-                    "E-DCM-004", "PatientID differs between slices", f"{len(patients)} values", "1", "Series skipped"
+                    "E-DCM-004",
+                    "PatientID differs between slices",
+                    f"{len(patients)} values",
+                    "1",
+                    "Series skipped",
                 )
             )
         source, notes = build_series(files, rules)
@@ -170,5 +174,7 @@ def _volume_cases(root: Path, volumes: Mapping[Path, FileEntry], refused: list[P
             cases.append(volume_case(case_id, case_id, path, volumes[path], files))
     for paths in masks.values():
         action = "File skipped; name its image in a manifest (--cases)"
-        refused.extend(Problem("E-MASK-002", "mask without an image", action=action, files=(str(p),)) for p in paths)
+        refused.extend(
+            Problem("E-MASK-002", "mask without an image", action=action, files=(str(p),)) for p in paths
+        )
     return cases

@@ -181,7 +181,9 @@ def canonical(native: Geometry) -> tuple[Geometry, Reorientation]:
 def _best_order(closeness: NDArray[np.float64]) -> tuple[int, int, int]:
     """Return the assignment of native axes to z, y, x with the largest total closeness."""
     orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    return max(orders, key=lambda order: closeness[0, order[0]] + closeness[1, order[1]] + closeness[2, order[2]])
+    return max(
+        orders, key=lambda order: closeness[0, order[0]] + closeness[1, order[1]] + closeness[2, order[2]]
+    )
 
 
 def largest_corner_shift_voxels(a: Geometry, b: Geometry) -> float:

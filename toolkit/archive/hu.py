@@ -11,7 +11,8 @@ MAX_HU = 3071
 
 def clip_hu(values: NDArray[np.floating]) -> NDArray[np.int16]:
     """Round HU to whole numbers and clip them to [-1024, 3071]; int16."""
-    return np.clip(np.rint(values), AIR_HU, MAX_HU).astype(np.int16)
+    rounded: NDArray[np.int16] = np.clip(np.rint(values), AIR_HU, MAX_HU).astype(np.int16)
+    return rounded
 
 
 def reinterpret(value: int, bits: int, signed: bool) -> int:

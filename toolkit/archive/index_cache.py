@@ -28,7 +28,9 @@ class IndexCache:
 
     def get(self, kind: str, key: str) -> Any:
         """Return the value, or None where there is none."""
-        row = self._connection.execute("SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+        row = self._connection.execute(
+            "SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key)
+        ).fetchone()
         return json.loads(zlib.decompress(row[0])) if row else None
 
     def put(self, kind: str, key: str, value: Any) -> None:
@@ -68,6 +70,7 @@ def _connect(folder: Path | None) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS entry (kind TEXT, key TEXT, value BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        "CREATE TABLE IF NOT EXISTS entry "
+        "(kind TEXT, key TEXT, value BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
     )
     return connection

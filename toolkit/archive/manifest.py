@@ -45,7 +45,9 @@ def read_manifest(path: Path) -> dict[str, list[Row]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(Problem("E-CSV-001", "manifest cannot be read", reason, files=(str(path),))) from error
+        raise UsageError(
+            Problem("E-CSV-001", "manifest cannot be read", reason, files=(str(path),))
+        ) from error
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in table.fieldnames or ()]
@@ -53,7 +55,9 @@ def read_manifest(path: Path) -> dict[str, list[Row]]:
         _check_header(header, path)
         lines = [(table.line_num, line) for line in table]
     except csv.Error as error:
-        raise UsageError(Problem("E-CSV-001", "manifest is no table", str(error), files=(str(path),))) from error
+        raise UsageError(
+            Problem("E-CSV-001", "manifest is no table", str(error), files=(str(path),))
+        ) from error
     wrong: list[str] = []
     rows = [_row(number, line, path.resolve().parent, wrong) for number, line in lines]
     if wrong:
@@ -67,28 +71,63 @@ def read_manifest(path: Path) -> dict[str, list[Row]]:
     return dict(cases)
 
 
-def write_manifest(path: Path, cases: Iterable[Case]) -> None:
+def write_manifest(path: Path, cases: Iterable[Case], force: bool = False) -> None:
     """Write the manifest of found cases, one line a mask or a point, to be edited.
 
-    Paths are relative to the manifest's folder.
+    Paths are relative to the manifest's folder. Raises `UsageError` E-OUT-001 where a file that says
+    something else is there already, unless `force`.
     """
     base = path.resolve().parent
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for case in cases:
-            line = {
-                "case_id": case.case_id,
-                "patient_id": case.patient_id,
-                "image": _relative(case.image, base),
-                "split": case.split,
-            }
-            if Path(case.image).is_dir():
-                line["series_uid"] = case.case_id
-            for mask in case.masks:
-                table.writerow({**line, "mask": _relative(mask.path, base)})
-            if not case.masks:
-                table.writerow(line)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for case in cases:
+        table.writerows(_lines(case, base))
+    data = text.getvalue().encode()
+    try:
+        if path.exists() and path.read_bytes() != data and not force:
+            action = "Left as it is; --force replaces it, --out names another"
+            raise UsageError(
+                Problem("E-OUT-001", "a different manifest is there already", "", "", action, (str(path),))
+            )
+        path.write_bytes(data)
+    except OSError as error:
+        problem = Problem(
+            "E-DISK-001", "manifest cannot be written", error.strerror or "", files=(str(path),)
+        )
+        raise UsageError(problem) from error
+
+
+def _lines(case: Case, base: Path) -> list[dict[str, object]]:
+    """Return the lines of one case."""
+    line: dict[str, object] = {
+        "case_id": case.case_id,
+        "patient_id": case.patient_id,
+        "image": _relative(case.image, base),
+        "split": case.split,
+    }
+    if Path(case.image).is_dir():
+        line["series_uid"] = case.case_id
+    lines = []
+    for mask in case.masks:
+        told = sorted({*mask.names, *mask.labels}) or [0]
+        for key in told:
+            label = mask.labels.get(key, "")
+            lines.append(
+                {
+                    **line,
+                    "mask": _relative(mask.path, base),
+                    "nodule_id": mask.names.get(key, ""),
+                    "label": label,
+                }
+            )
+    for point in case.points:
+        place = dict(zip(("x_mm", "y_mm", "z_mm"), point.center_lps_mm, strict=True))
+        label = "" if point.label is None else point.label
+        lines.append(
+            {**line, **place, "diameter_mm": point.diameter_mm, "nodule_id": point.name, "label": label}
+        )
+    return lines or [line]
 
 
 def _relative(path: str, base: Path) -> str:
@@ -105,7 +144,14 @@ def _check_header(header: Sequence[str], path: Path) -> None:
         parts = [("missing", missing), ("unknown", unknown), ("twice", doubled)]
         measured = "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
         raise UsageError(
-            Problem("E-CSV-002", "manifest columns", measured, f"columns out of {', '.join(COLUMNS)}", "", (str(path),))
+            Problem(
+                "E-CSV-002",
+                "manifest columns",
+                measured,
+                f"columns out of {', '.join(COLUMNS)}",
+                "",
+                (str(path),),
+            )
         )
 
 
@@ -114,12 +160,18 @@ def _row(number: int, line: dict[str | None, str | None], base: Path, wrong: lis
     start = len(wrong)
     if None in line or None in line.values():
         wrong.append(f"line {number}: {'too many' if None in line else 'too few'} fields")
-    value = {str(key): (text or "").strip() for key, text in line.items() if key is not None and isinstance(text, str | None)}
+    value = {
+        str(key): (text or "").strip()
+        for key, text in line.items()
+        if key is not None and isinstance(text, str | None)
+    }
     wrong += [f"line {number}: {name} is empty" for name in REQUIRED if not value.get(name)]
     numbers = {name: _number(number, name, value.get(name, ""), wrong) for name in (*POINT, "label")}
     given = [name for name in POINT if value.get(name)]
     if given and len(given) < len(POINT):
-        wrong.append(f"line {number}: {', '.join(n for n in POINT if n not in given)} missing beside {given[0]}")
+        wrong.append(
+            f"line {number}: {', '.join(n for n in POINT if n not in given)} missing beside {given[0]}"
+        )
     if given and value.get("mask"):
         wrong.append(f"line {number}: both a mask and a point; use one line for each")
     diameter, label, split = numbers["diameter_mm"], numbers["label"], value.get("split", "")
@@ -168,7 +220,10 @@ def _check_case(rows: Sequence[Row], path: Path) -> None:
             if getattr(row, field) != getattr(first, field):
                 raise UsageError(
                     Problem(
-                        "E-CSV-004", f"{field} differs within a case", f"lines {first.line} and {row.line}", "one value",
+                        "E-CSV-004",
+                        f"{field} differs within a case",
+                        f"lines {first.line} and {row.line}",
+                        "one value",
                         files=(str(path),),
                     )
                 )
@@ -177,5 +232,7 @@ def _check_case(rows: Sequence[Row], path: Path) -> None:
         key = (row.mask, row.nodule_id, row.center_lps_mm if not row.nodule_id else None)
         if key in seen:
             measured = f"lines {seen[key]} and {row.line}"
-            raise UsageError(Problem("E-CSV-004", "one nodule named twice", measured, "once", files=(str(path),)))
+            raise UsageError(
+                Problem("E-CSV-004", "one nodule named twice", measured, "once", files=(str(path),))
+            )
         seen[key] = row.line

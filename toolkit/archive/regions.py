@@ -35,9 +35,7 @@ def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list
         found, said = _read_lidc(lidc, source)
         findings += found
         notes += said
-    findings += [
-        Finding(p.name, p.center_lps_mm, p.diameter_mm, "none", label=p.label) for p in case.points
-    ]
+    findings += [Finding(p.name, p.center_lps_mm, p.diameter_mm, "none", label=p.label) for p in case.points]
     for finding in findings:
         _check_inside(finding, source.geometry)
     if len(case.masks) > 1:
@@ -49,7 +47,9 @@ def _with_names(findings: list[Finding]) -> list[Finding]:
     """Give nodules without a name of their own their number in the case."""
     names = [finding.name for finding in findings]
     return [
-        finding if finding.name and names.count(finding.name) == 1 else replace(finding, name=_unused(k, names))
+        finding
+        if finding.name and names.count(finding.name) == 1
+        else replace(finding, name=_unused(k, names))
         for k, finding in enumerate(findings, start=1)
     ]
 

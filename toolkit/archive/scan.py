@@ -15,8 +15,8 @@ class FileEntry(NamedTuple):
     """What one file is.
 
     `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
-    `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the digest of the file; ``bad`` the fields of a
-    `Problem` without files; ``other`` nothing.
+    `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
+    digest of the file; ``bad`` the fields of a `Problem`; ``other`` nothing.
     """
 
     name: str
@@ -27,7 +27,7 @@ class FileEntry(NamedTuple):
 
 
 def walk(root: Path, refused: list[Problem]) -> Iterator[Path]:
-    """Yield the folders of an archive in a fixed order; links and unreadable folders are listed, not followed."""
+    """Yield the folders of an archive in a fixed order; what is not followed is added to `refused`."""
 
     def unreadable(error: OSError) -> None:
         refused.append(
@@ -64,7 +64,9 @@ def scan_folder(folder: str, known: Sequence[Sequence[Any]]) -> tuple[list[FileE
             if old is not None and (old.size, old.mtime_ns) == (state.st_size, state.st_mtime_ns):
                 entries.append(old)
             else:
-                entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, *_identify(Path(file.path))))
+                entries.append(
+                    FileEntry(file.name, state.st_size, state.st_mtime_ns, *_identify(Path(file.path)))
+                )
     return entries, entries != list(before.values())
 
 
@@ -88,7 +90,9 @@ def _identify(path: Path) -> tuple[str, Any]:
     except InputError as error:
         return "bad", list(vars(error.problem).values())
     except OSError as error:
-        problem = Problem("E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True)
+        problem = Problem(
+            "E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True
+        )
         return "bad", list(vars(problem).values())
     return "other", None
 
@@ -114,5 +118,5 @@ def slice_header(facts: Any) -> SliceHeader:
 
 def problem(facts: Any) -> Problem:
     """Rebuild the problem that `scan_folder` stored."""
-    *parts, files, transient = facts
-    return Problem(*parts, files=tuple(files), transient=transient)
+    code, what, measured, expected, action, files, transient = facts
+    return Problem(code, what, measured, expected, action, tuple(files), transient)

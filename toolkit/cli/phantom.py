@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.guard import guarded, print_json
+from toolkit.cli.options import Json
+
 
 class FormatChoice(StrEnum):
     """File formats of the archive."""
@@ -15,6 +18,7 @@ class FormatChoice(StrEnum):
     NIFTI = "nifti"
 
 
+@guarded
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; new, empty, or an older phantom.")],
     patients: Annotated[int, typer.Option(min=1, help="How many patients, each with 1 to 4 nodules.")] = 20,
@@ -23,11 +27,10 @@ def phantom(
         FormatChoice, typer.Option("--format", help="One format, or patients dealt over all in turn.")
     ] = FormatChoice.MIXED,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
-) -> None:
+    json: Json = False,
+) -> int:
     """Write a synthetic chest archive with known answers: DICOM with LIDC XML, NIfTI with masks."""
     import dataclasses
-    import json
 
     from rich.console import Console
 
@@ -38,5 +41,6 @@ def phantom(
     dealt = ", ".join(f"{count} {name}" for name, count in summary.formats.items())
     line = f"{out}: {patients} patients ({dealt}), {summary.nodules} nodules, {summary.malignant} malignant"
     Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps({"out": str(out), "seed": seed, **dataclasses.asdict(summary)}))
+    if json:
+        print_json({"out": str(out), "seed": seed, **dataclasses.asdict(summary)})
+    return 0

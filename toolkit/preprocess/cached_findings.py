@@ -25,7 +25,9 @@ def key_of(case: Case, settings: Settings) -> str:
     return digest(canonical_json([STAGE_VERSION, case.digest, rules]))
 
 
-def load(cache: IndexCache, case: Case, settings: Settings) -> tuple[tuple[Finding, ...], tuple[Problem, ...]] | None:
+def load(
+    cache: IndexCache, case: Case, settings: Settings
+) -> tuple[tuple[Finding, ...], tuple[Problem, ...]] | None:
     """Return the findings and notes of an earlier run, or None."""
     value = cache.get(KIND, key_of(case, settings)) if case.masks else None
     if value is None:
@@ -44,7 +46,9 @@ def keep(
 
 
 def _to_json(finding: Finding) -> dict[str, Any]:
-    value = {name: getattr(finding, name) for name in Finding.__dataclass_fields__ if name not in ("box", "mask")}
+    value = {
+        name: getattr(finding, name) for name in Finding.__dataclass_fields__ if name not in ("box", "mask")
+    }
     if finding.box is not None and finding.mask is not None:
         packed = zlib.compress(np.packbits(finding.mask).tobytes(), 1)
         value["box"] = [finding.box.start_zyx, finding.box.stop_zyx]
@@ -58,7 +62,7 @@ def _from_json(value: dict[str, Any]) -> Finding:
     if "box" not in value:
         return Finding(center_lps_mm=(x, y, z), **rest)
     start, stop = (tuple(corner) for corner in value["box"])
-    box = Box(start, stop)  # type: ignore[arg-type]
+    box = Box(start, stop)
     bits = np.frombuffer(zlib.decompress(base64.b64decode(value["mask"])), np.uint8)
     count = int(np.prod(box.shape_zyx))
     mask = np.unpackbits(bits, count=count).reshape(box.shape_zyx)

@@ -53,14 +53,18 @@ class Collector:
         with self._writers.pop(shard.name) as writer:
             writer.commit()
 
-    def _write(self, writer: ShardWriter, case_id: str, case: Case | None, key: str, result: Extracted) -> None:
+    def _write(
+        self, writer: ShardWriter, case_id: str, case: Case | None, key: str, result: Extracted
+    ) -> None:
         patient_id = self._id_key.hash("patient", case.patient_id) if case is not None else ""
         notes = (*(case.notes if case is not None else ()), *result.notes)
         facts = {**result.scan, "notes": sorted({(note.code, note.public) for note in notes})}
         side = self._settings.side
         if result.problem is not None or not result.findings:
             entry = _refusal(case_id, patient_id, key, result.problem, facts)
-            writer.append(entry, [], np.empty((0, *(side,) * 3), np.int16), np.empty((0, *(side,) * 3), np.uint8))
+            writer.append(
+                entry, [], np.empty((0, *(side,) * 3), np.int16), np.empty((0, *(side,) * 3), np.uint8)
+            )
             return
         assert result.images is not None and result.masks is not None  # noqa: S101, PT018  # finished
         names = [nodule_id(case_id, finding, self._id_key) for finding in result.findings]
@@ -93,12 +97,16 @@ def _refusal(
     if problem is None:
         return Entry(case_id, patient_id, key, "empty", facts=_plain(facts))
     return Entry(
-        case_id, patient_id, key, "refused", problem.code, problem.public, problem.transient, facts=_plain(facts)
+        case_id,
+        patient_id,
+        key,
+        "refused",
+        problem.code,
+        problem.public,
+        problem.transient,
+        facts=_plain(facts),
     )
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: [list(v) if isinstance(v, tuple) else v for v in value] for name, value in facts.items()}
-
-
-

@@ -21,7 +21,7 @@ def write_crosswalk(store: Path, cases: Iterable[Case], id_key: IdKey) -> None:
     """Write which hash is whom (mode 0600), adding to what earlier runs wrote."""
     path = crosswalk_path(store)
     header = ("kind", "hash", "identifier", "image")
-    rows = {header[0]: header}
+    rows: dict[str, tuple[str, ...]] = {header[0]: header}
     if path.exists():
         with path.open(newline="") as file:
             rows |= {f"{row[0]} {row[1]}": tuple(row) for row in csv.reader(file)}

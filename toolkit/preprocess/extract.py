@@ -190,7 +190,12 @@ def _paste(box: Box, mask: NDArray[np.uint8], into: Box) -> NDArray[np.uint8]:
 
 
 def records(
-    result: Extracted, settings: Settings, case_id: str, patient_id: str, nodule_ids: Sequence[str], split: str
+    result: Extracted,
+    settings: Settings,
+    case_id: str,
+    patient_id: str,
+    nodule_ids: Sequence[str],
+    split: str,
 ) -> list[Nodule]:
     """Return the store's records of a finished case, ids as given."""
     nodules = []

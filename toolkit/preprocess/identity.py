@@ -60,5 +60,7 @@ def _own_key() -> bytes:
         return path.read_bytes().strip()
     except OSError as error:
         action = "Nothing done; give a key with --id-key FILE"
-        problem = Problem("E-KEY-001", "own id key is not usable", error.strerror or "", "", action, (str(path),))
+        problem = Problem(
+            "E-KEY-001", "own id key is not usable", error.strerror or "", "", action, (str(path),)
+        )
         raise UsageError(problem) from error

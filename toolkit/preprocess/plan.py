@@ -6,7 +6,8 @@ holds; workers, engines and the order in which work is done play no part.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Settings:
     size: int = 64
     margin: int = 16
     min_diameter_mm: float = 3.0
-    rules: SeriesRules = SeriesRules()
+    rules: SeriesRules = field(default_factory=SeriesRules)
 
     @property
     def side(self) -> int:
@@ -115,8 +116,7 @@ def extend_plan(plan: Sequence[PlannedShard], case_ids: Sequence[str]) -> list[P
     count = math.ceil(len(new) / CASES_PER_SHARD)
     bounds = [round(i * len(new) / count) for i in range(count + 1)] if count else [0]
     added = [
-        PlannedShard(shard_name(len(plan) + i), tuple(new[a:b]))
-        for i, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        PlannedShard(shard_name(len(plan) + i), tuple(new[a:b])) for i, (a, b) in enumerate(pairwise(bounds))
     ]
     return [*plan, *added]
 

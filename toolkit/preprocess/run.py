@@ -44,7 +44,7 @@ class Job:
     store: Path
     id_key: IdKey
     manifest: Path | None = None
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     workers: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     index_cache: Path | None = None
@@ -110,7 +110,7 @@ def preprocess(job: Job) -> Summary:
         pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers))
         cache = IndexCache(job.index_cache)
         stack.callback(cache.close)
-        found = catalog(job.archive, job.manifest, job.settings.rules, cache, lambda f: _scan(pool, f))
+        found = catalog(job.archive, job.manifest, job.settings.rules, cache, lambda f: scan_in(pool, f))
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
         keys = {name: case_key(case, job.settings, job.id_key) for name, case in cases.items()}
@@ -130,7 +130,7 @@ def preprocess(job: Job) -> Summary:
         return _summary(job, found, mine, planned, failures, stopped, seconds, bytes_read)
 
 
-def _scan(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanned]:
+def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanned]:
     """Scan new folders in the workers; a folder that kills its worker is named, not scanned again."""
     names = list(folders)
     with bar("index", len(names), "folders") as advance:
@@ -150,7 +150,7 @@ def _why(result: Died | Failed) -> str:
 
 
 def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str]) -> bool:
-    """Tell whether a shard is committed with the present keys; cases no longer in the archive count as kept."""
+    """Tell whether a shard is committed with the present keys; a case that left the archive is kept."""
     try:
         old = {entry.case_id: entry.key for entry in read_ledger(store, shard.name)}
     except (FileNotFoundError, StoreError):
@@ -207,7 +207,9 @@ def _tasks(
         case = cases.get(case_id)
         if case is None:
             action = "Left out; it returns when its files do"
-            gone = Problem("E-CASE-001", "planned case is no longer in the archive", action=action, transient=True)
+            gone = Problem(
+                "E-CASE-001", "planned case is no longer in the archive", action=action, transient=True
+            )
             case = Case(case_id, "", "", None, problem=gone)
         known = cached_findings.load(cache, case, job.settings)
         findings, notes = known if known is not None else (None, ())
@@ -220,7 +222,9 @@ def _outcome(result: Extracted | Died | Failed) -> Extracted:
         return result
     if isinstance(result, Died):
         action = "Case skipped; run again with fewer --workers if memory ran out"
-        return Extracted(Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True))
+        return Extracted(
+            Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True)
+        )
     action = "Case skipped; please report it"
     return Extracted(Problem("E-CASE-003", "unexpected error", _why(result), "", action, transient=True))
 
@@ -274,7 +278,9 @@ def _dry_summary(
     seconds: float,
 ) -> Summary:
     """Say what a run would start from, without reading a pixel."""
-    refused = [(cases[c].case_id, p) for s in todo for c in s.case_ids if c in cases and (p := cases[c].problem)]
+    refused = [
+        (cases[c].case_id, p) for s in todo for c in s.case_ids if c in cases and (p := cases[c].problem)
+    ]
     total = sum(len(shard.case_ids) for shard in mine)
     return Summary(
         cases=total,
@@ -285,6 +291,3 @@ def _dry_summary(
         ignored=found.ignored,
         seconds={"index": seconds, "total": seconds},
     )
-
-
-

@@ -38,7 +38,9 @@ def open_temporary(final: Path) -> BinaryIO:
         except BlockingIOError as error:
             file.close()
             action = "Stopped; let it finish, or give each process its own --shard i/N"
-            problem = Problem("E-STORE-004", "another process writes this file", action=action, files=(str(final),))
+            problem = Problem(
+                "E-STORE-004", "another process writes this file", action=action, files=(str(final),)
+            )
             raise StoreError(problem) from error
         try:
             same = os.fstat(file.fileno()).st_ino == path.stat().st_ino

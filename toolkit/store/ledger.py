@@ -88,7 +88,10 @@ def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]]) -> boo
         return False
     rows = sum(len(entry.nodules) for entry in entries)
     try:
-        return not rows or min(images_path(store, shard).stat().st_size, masks_path(store, shard).stat().st_size) > 128
+        return (
+            not rows
+            or min(images_path(store, shard).stat().st_size, masks_path(store, shard).stat().st_size) > 128
+        )
     except FileNotFoundError:
         return False
 

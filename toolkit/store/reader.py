@@ -112,11 +112,18 @@ class Store:
         """
         path = Path(path)
         images, masks = np.asarray(images), np.asarray(masks)
-        if images.ndim != 4 or len({*images.shape[1:]}) != 1 or len(records) != len(images) or not len(records):
+        if (
+            images.ndim != 4
+            or len({*images.shape[1:]}) != 1
+            or len(records) != len(images)
+            or not len(records)
+        ):
             raise ValueError(f"`images` must be (n, s, s, s) with n = {len(records)} > 0, got {images.shape}")
         if (path / "store.json").exists():
             action = "Nothing written; name another folder"
-            raise StoreError(Problem("E-STORE-005", "store already exists", action=action, files=(str(path),)))
+            raise StoreError(
+                Problem("E-STORE-005", "store already exists", action=action, files=(str(path),))
+            )
         side = images.shape[1]
         rules = {"label_rule": {"name": label_rule}}
         write_settings(path, {"spacing_mm": spacing_mm, "size": side - 2 * margin, "margin": margin, **rules})
@@ -137,12 +144,14 @@ class Store:
     def image(self, index: int) -> NDArray[np.int16]:
         """Return the crop of a nodule, int16 HU (s, s, s) zyx, s = size + 2 margin; a memory map."""
         shard = self._shard(index)
-        return shard.images[index % len(self) - shard.first]
+        crop: NDArray[np.int16] = shard.images[index % len(self) - shard.first]
+        return crop
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Return the mask of a nodule, uint8 (s, s, s) zyx: share of the voxel that is nodule, 0-255."""
         shard = self._shard(index)
-        return shard.masks[index % len(self) - shard.first]
+        crop: NDArray[np.uint8] = shard.masks[index % len(self) - shard.first]
+        return crop
 
     def _shard(self, index: int) -> Shard:
         if not -len(self) <= index < len(self):

@@ -47,7 +47,9 @@ def verify(store: Path) -> Iterator[Problem]:
     table = store / "nodules.csv"
     if sound and (not table.exists() or table.read_bytes() != render_csv(store, committed(store))):
         action = "Run preprocess again: it is made from the ledgers"
-        yield Problem("E-STORE-003", "nodules.csv does not match the ledgers", action=action, files=(str(table),))
+        yield Problem(
+            "E-STORE-003", "nodules.csv does not match the ledgers", action=action, files=(str(table),)
+        )
     yield from _foreign(store)
 
 
@@ -91,7 +93,9 @@ def _verify_plan(store: Path) -> Iterator[Problem]:
     missing = sorted(planned - {*committed(store)})
     if missing:
         action = "Run preprocess again to finish"
-        yield Problem("E-STORE-006", "planned shards are not committed", f"{len(missing)}", "0", action, (str(store),))
+        yield Problem(
+            "E-STORE-006", "planned shards are not committed", f"{len(missing)}", "0", action, (str(store),)
+        )
 
 
 def _foreign(store: Path) -> Iterator[Problem]:

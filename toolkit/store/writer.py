@@ -54,7 +54,12 @@ class ShardWriter:
     ) -> None:
         """Add a case: `images` int16 and `masks` uint8 (n, s, s, s), one for each of its nodules."""
         shape = (len(nodules), *(self._side,) * 3)
-        if images.shape != shape or masks.shape != shape or images.dtype != np.int16 or masks.dtype != np.uint8:
+        if (
+            images.shape != shape
+            or masks.shape != shape
+            or images.dtype != np.int16
+            or masks.dtype != np.uint8
+        ):
             raise ValueError(f"crops must be int16 and uint8 {shape}, got {images.dtype} {images.shape}")
         values = []
         for row, nodule in enumerate(nodules):
@@ -126,7 +131,9 @@ def write_settings(store: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         if store.exists() and any(store.iterdir()):
             action = "Nothing written; name a new or empty folder"
-            raise StoreError(Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),)))
+            raise StoreError(
+                Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),))
+            )
         write_atomic(path, sealed(value))
         return
     old = read_settings(store)
@@ -134,7 +141,9 @@ def write_settings(store: Path, settings: Mapping[str, Any]) -> None:
     if changed:
         pairs = [f"{n} {old.get(n)!r} there, {value.get(n)!r} asked" for n in changed if n != "config_digest"]
         action = "Nothing written; name another store for other settings"
-        raise StoreError(Problem("E-STORE-002", "store has other settings", "; ".join(pairs), "", action, (str(store),)))
+        raise StoreError(
+            Problem("E-STORE-002", "store has other settings", "; ".join(pairs), "", action, (str(store),))
+        )
 
 
 def read_settings(store: Path) -> dict[str, Any]:
@@ -146,7 +155,9 @@ def read_settings(store: Path) -> dict[str, Any]:
         raise StoreError(Problem("E-STORE-001", "no nodule store here", files=(str(store),))) from error
     if value.get("format") != FORMAT_VERSION:
         measured, expected = f"format {value.get('format')}", f"format {FORMAT_VERSION}"
-        raise StoreError(Problem("E-STORE-001", "store of another format", measured, expected, files=(str(store),)))
+        raise StoreError(
+            Problem("E-STORE-001", "store of another format", measured, expected, files=(str(store),))
+        )
     return value
 
 

@@ -1,0 +1,40 @@
+"""The command line: parse, call one function, print. Heavy imports wait until a command runs."""
+
+import typer
+
+from toolkit import __version__
+from toolkit.cli.index import index
+from toolkit.cli.phantom import phantom
+from toolkit.cli.preprocess import preprocess
+from toolkit.cli.verify import verify
+
+app = typer.Typer(
+    name="toolkit",
+    help="From a raw chest-CT archive to a lung-nodule malignancy classifier that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (phantom, index, preprocess, verify):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Archive = Annotated[Path, typer.Argument(help="Folder with CT scans: DICOM, MHD/MHA, NRRD or NIfTI.")]
+Cases = Annotated[
+    Path | None,
+    typer.Option(metavar="CSV", help="Manifest that names the cases, instead of the usual conventions."),
+]
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--index-cache", metavar="DIR", help="Folder of the header index (default: the user's cache)."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Worker processes (default: one for each processor).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
+AllowUneven = Annotated[
+    bool, typer.Option("--allow-uneven", help="Sample unevenly spaced slices where they are, not refuse.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Interpolate across missing slices, not refuse.")
+]
