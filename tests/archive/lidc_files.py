@@ -1,11 +1,6 @@
 """Small LIDC annotation files for tests, and where the real ones are."""
 
-import os
-import tarfile
 from collections.abc import Sequence
-from pathlib import Path
-
-import pytest
 
 Points = Sequence[tuple[int, int]]
 
@@ -48,18 +43,3 @@ def message(*sessions: str, prolog: str = "", root: str = "LidcReadMessage", ser
         f'<?xml version="1.0" encoding="UTF-8"?>{prolog}<{root} uid="1" xmlns="http://www.nih.gov">'
         f"<ResponseHeader>{header}</ResponseHeader>{''.join(sessions)}</{root}>"
     )
-
-
-def real_data(name: str) -> Path:
-    """Return a file of the real data, or skip the test with the reason."""
-    default = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    path = Path(os.environ.get("TOOLKIT_TEST_DATA") or default) / name
-    if not path.exists():
-        pytest.skip(f"real data is absent: {path}")
-    return path
-
-
-def unpack(archive: Path, into: Path) -> Path:
-    with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="data")
-    return into

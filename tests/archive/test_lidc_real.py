@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.archive.lidc_files import real_data, unpack
+from tests.real import real_data, unpack
 from toolkit.archive.consensus import consensus_nodules, same_nodule
 from toolkit.archive.lidc import LidcRead, combine_reads, read_lidc
 from toolkit.archive.lidc_head import sniff_lidc

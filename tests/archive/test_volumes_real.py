@@ -1,9 +1,5 @@
 """Real volumes with traps, each with a stated outcome; independent readers give the values."""
 
-import os
-import tarfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
@@ -30,17 +26,9 @@ READ = (
 )
 
 
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory):
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    path = Path(os.environ.get("TOOLKIT_TEST_DATA", beside)) / "dirty_archive.tar.xz"
-    if not path.is_file():
-        pytest.skip("no dirty_archive.tar.xz in TOOLKIT_TEST_DATA or ../shared/data")
-    folder = tmp_path_factory.mktemp("dirty")
-    with tarfile.open(path) as tar:
-        wanted = [m for m in tar.getmembers() if m.name.startswith(("./volumes/", "./nrrd/"))]
-        tar.extractall(folder, wanted, filter="data")
-    return folder
+@pytest.fixture
+def archive(dirty_archive):
+    return dirty_archive
 
 
 @pytest.mark.parametrize("name", READ)

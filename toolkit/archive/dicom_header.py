@@ -256,11 +256,16 @@ def pydicom_header(path: Path) -> SliceHeader:
             file.seek(0)
             digest = blake2b(file.read(end), digest_size=16).hexdigest()
             found = {"digest": digest, **_from_dataset(dataset)}
-            found["has_pixels"] = end < path.stat().st_size
+            if found.get("transfer_syntax") == DEFLATED:  # inflated as a whole: nothing is left to read
+                file.seek(0)
+                found["has_pixels"] = "PixelData" in pydicom.dcmread(file, specific_tags=["PixelData"])
+            else:
+                found["has_pixels"] = end < path.stat().st_size
         if not found.get("sop_class"):
             raise ValueError("no SOP class")
     except Exception as error:  # pydicom raises nearly anything on malformed files
-        problem = Problem("E-FILE-003", "not a readable DICOM file", type(error).__name__, files=(str(path),))
+        measured, action = type(error).__name__, "File skipped; copy it anew from its source"
+        problem = Problem("E-FILE-003", "not a readable DICOM file", measured, "", action, (str(path),))
         raise InputError(problem) from error
     return SliceHeader(**found)
 

@@ -20,6 +20,7 @@ from toolkit.phantom.write_nifti import write_nifti
 
 MARKER = "phantom.json"
 TRUTH = "truth.csv"
+MANIFEST = "cases.csv"
 
 _PREFIX = "PHANTOM-"
 _MEASURES = ("x_mm", "y_mm", "z_mm", "diameter_mm", "volume_mm3", "label", "malignancy_probability")
@@ -93,8 +94,24 @@ def write_archive(
         table = csv.DictWriter(file, TRUTH_COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+    _write_manifest(out / MANIFEST, rows)
     dealt = {name: len(range(k, patients, len(formats))) for k, name in enumerate(formats)}
     return ArchiveSummary(patients, len(rows), sum(row["label"] == 1 for row in rows), dealt)
+
+
+def _write_manifest(path: Path, rows: Sequence[Row]) -> None:
+    """Write the manifest of the archive: NIfTI masks know no labels, readings bring their own."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("case_id", "patient_id", "image", "mask", "nodule_id", "label"))
+        for row in rows:
+            patient = row["patient_id"]
+            if row["format"] == "nifti":
+                image, mask = f"nifti/{patient}.nii.gz", f"nifti/{patient}_mask.nii.gz"
+                table.writerow((patient, patient, image, mask, row["nodule"], row["label"]))
+            elif row["nodule"] == 1:
+                image = f"dicom/{patient}"
+                table.writerow((patient, patient, image, f"{image}/{patient}.xml", "", ""))
 
 
 def _run(work: Callable[[int], list[Row]], patients: int, workers: int) -> Iterator[list[Row]]:
@@ -150,4 +167,5 @@ def _clear(out: Path) -> None:
                 entry.unlink()
         if (out / name).is_dir() and not any((out / name).iterdir()):
             (out / name).rmdir()
-    (out / TRUTH).unlink(missing_ok=True)
+    for name in (TRUTH, MANIFEST):
+        (out / name).unlink(missing_ok=True)

@@ -92,11 +92,11 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 4 nothing usable, 8 partly done."""
+        """0 all well (or nothing to do), 4 all input bad or without nodules, 8 partly done."""
         bad = sum(self.refused.values()) + len(self.files)
         if not bad and not self.stopped:
             return 0
-        return 8 if self.done or self.empty else 4
+        return 8 if self.done else 4
 
 
 def preprocess(job: Job) -> Summary:
