@@ -68,7 +68,8 @@ class Summary:
     nodules
         Nodules in the done cases.
     failures
-        (case id, problem) of the cases that this run refused, for the terminal.
+        (case id, problem) of the refused cases, for the terminal; files are named by the run that
+        refused them.
     files
         Files that belong to no case, each with its problem.
     ignored
@@ -114,8 +115,8 @@ def preprocess(job: Job) -> Summary:
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
         keys = {name: case_key(case, job.settings, job.id_key) for name, case in cases.items()}
-        if not job.dry_run:
-            write_settings(job.store, {**job.settings.resolved(), "ids": job.id_key.fingerprint})
+        identity = {**job.settings.resolved(), "ids": job.id_key.fingerprint}
+        write_settings(job.store, identity, dry_run=job.dry_run)
         plan = extend_plan(read_plan(job.store), list(cases))
         mine = own_shards(plan, job.part)
         todo = [s for s in mine if not _is_finished(job.store, s, keys)]
@@ -127,7 +128,7 @@ def preprocess(job: Job) -> Summary:
         write_csv(job.store)
         planned = sum(len(shard.case_ids) for shard in todo)
         seconds = {"index": indexed - start, "total": time.perf_counter() - start}
-        return _summary(job, found, mine, planned, failures, stopped, seconds, bytes_read)
+        return _summary(job, found, mine, planned, cases, failures, stopped, seconds, bytes_read)
 
 
 def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanned]:
@@ -165,10 +166,10 @@ def _extract_all(
     todo: Sequence[PlannedShard],
     cases: Mapping[str, Case],
     keys: Mapping[str, str],
-) -> tuple[list[tuple[str, Problem]], bool, int]:
+) -> tuple[dict[str, Problem], bool, int]:
     """Extract all cases of some shards and commit each shard as its last case arrives."""
     order = [(shard, case_id) for shard in todo for case_id in shard.case_ids]
-    failures: list[tuple[str, Problem]] = []
+    failures: dict[str, Problem] = {}
     bytes_read = 0
     with (
         RunLog(job.store) as log,
@@ -184,7 +185,7 @@ def _extract_all(
             if case is not None and outcome.problem is None:
                 cached_findings.keep(cache, case, job.settings, outcome.findings, outcome.notes)
             if outcome.problem is not None:
-                failures.append((case.case_id if case else case_id, outcome.problem))
+                failures[case_id] = outcome.problem
             waiting.append(committer.submit(collector.add, case_id, case, keys.get(case_id, ""), outcome))
             log.case(case_id, outcome.seconds, outcome.bytes_read)
             bytes_read += outcome.bytes_read
@@ -234,7 +235,8 @@ def _summary(
     found: Discovery,
     mine: Sequence[PlannedShard],
     worked_on: int,
-    failures: Sequence[tuple[str, Problem]],
+    cases: Mapping[str, Case],
+    failures: Mapping[str, Problem],
     stopped: bool,
     seconds: Mapping[str, float],
     bytes_read: int,
@@ -242,6 +244,7 @@ def _summary(
     """Count the outcomes of all cases of this part as the ledgers have them."""
     status: Counter[str] = Counter()
     codes: Counter[str] = Counter()
+    told: list[tuple[str, Problem]] = []
     nodules = 0
     for shard in mine:
         try:
@@ -253,6 +256,8 @@ def _summary(
             nodules += len(entry.nodules)
             if entry.status == "refused":
                 codes[entry.code] += 1
+                name = cases[entry.case_id].case_id if entry.case_id in cases else entry.case_id
+                told.append((name, failures.get(entry.case_id, Problem(entry.code, entry.message))))
     total = sum(len(shard.case_ids) for shard in mine)
     return Summary(
         cases=total,
@@ -261,7 +266,7 @@ def _summary(
         refused=dict(sorted(codes.items())),
         resumed=total - worked_on,
         nodules=nodules,
-        failures=tuple(failures),
+        failures=tuple(told),
         files=found.refused,
         ignored=found.ignored,
         seconds=seconds,

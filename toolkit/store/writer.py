@@ -1,6 +1,6 @@
 """Writing a store: one writer a shard, images and masks first, the ledger last."""
 
-import shutil
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
-from toolkit.store.files import disk_errors, open_temporary, publish, sync_folder, write_atomic
+from toolkit.store.files import TEMPORARY, disk_errors, open_temporary, publish, sync_folder, write_atomic
 from toolkit.store.format import (
     FORMAT_VERSION,
     Nodule,
@@ -104,8 +104,6 @@ class ShardWriter:
 
 def _rewrite_head(file: Any, header: bytes) -> None:
     """Write the final header over the first one; the file was opened for appending."""
-    import os
-
     file.flush()
     descriptor = os.open(file.name, os.O_WRONLY)
     try:
@@ -120,30 +118,37 @@ def _drop(file: Any) -> None:
     file.close()
 
 
-def write_settings(store: Path, settings: Mapping[str, Any]) -> None:
+def write_settings(store: Path, settings: Mapping[str, Any], *, dry_run: bool = False) -> None:
     """Write ``store.json``, or check that an existing one holds the same settings.
 
-    Raises `StoreError` E-STORE-002 naming every setting that differs.
+    Raises `StoreError` E-STORE-002 naming every setting that differs, E-STORE-007 for another id key,
+    E-STORE-001 where the folder holds something else.
     """
     value = {"format": FORMAT_VERSION, **settings}
     value["config_digest"] = digest(canonical_json(value))
     path = store / "store.json"
-    if not path.exists():
-        if store.exists() and any(store.iterdir()):
-            action = "Nothing written; name a new or empty folder"
-            raise StoreError(
-                Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),))
-            )
-        write_atomic(path, sealed(value))
+    if path.exists():
+        _check_same(store, value)
         return
+    if store.exists() and (not store.is_dir() or any(e.suffix != TEMPORARY for e in store.iterdir())):
+        action = "Nothing written; name a new or empty folder"
+        raise StoreError(Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),)))
+    if not dry_run:
+        write_atomic(path, sealed(value))
+
+
+def _check_same(store: Path, value: Mapping[str, Any]) -> None:
+    """Refuse to mix settings, or ids of two keys, in one store."""
     old = read_settings(store)
     changed = [name for name in sorted({*old, *value}) if old.get(name) != value.get(name)]
+    changed = [name for name in changed if name != "config_digest"]
+    if changed == ["ids"]:
+        action = "Nothing written; give the same --id-key, or name another store"
+        raise StoreError(Problem("E-STORE-007", "store has another id key", "", "", action, (str(store),)))
     if changed:
-        pairs = [f"{n} {old.get(n)!r} there, {value.get(n)!r} asked" for n in changed if n != "config_digest"]
+        pairs = "; ".join(f"{name} {old.get(name)!r} there, {value.get(name)!r} asked" for name in changed)
         action = "Nothing written; name another store for other settings"
-        raise StoreError(
-            Problem("E-STORE-002", "store has other settings", "; ".join(pairs), "", action, (str(store),))
-        )
+        raise StoreError(Problem("E-STORE-002", "store has other settings", pairs, "", action, (str(store),)))
 
 
 def read_settings(store: Path) -> dict[str, Any]:
@@ -159,11 +164,3 @@ def read_settings(store: Path) -> dict[str, Any]:
             Problem("E-STORE-001", "store of another format", measured, expected, files=(str(store),))
         )
     return value
-
-
-def free_bytes(store: Path) -> int:
-    """Return the free space where a store lies or will lie."""
-    folder = store
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
