@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
+import SimpleITK as sitk
 
 from toolkit.archive.case import MaskFile
 from toolkit.archive.geometry import Box

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from toolkit.archive.geometry import RAS_TO_LPS, Geometry

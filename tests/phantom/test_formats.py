@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from toolkit.phantom.anatomy import PhantomPatient, reconstruction_circle
 from toolkit.phantom.write_dicom import PADDING, dicom_style, write_dicom

@@ -7,6 +7,7 @@ to the user; it is never part of a store.
 import json
 import sqlite3
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class IndexCache:
     def put(self, kind: str, key: str, value: Any) -> None:
         """Keep a value; it is on disk after `commit`."""
         blob = zlib.compress(json.dumps(value).encode(), 1)
-        self._connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, blob))
+        with suppress(sqlite3.OperationalError):  # as in `commit`
+            self._connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, blob))
 
     def commit(self) -> None:
         """Write what was put."""

@@ -119,7 +119,7 @@ def preprocess(job: Job) -> Summary:
         write_settings(job.store, identity, dry_run=job.dry_run)
         plan = extend_plan(read_plan(job.store), list(cases))
         mine = own_shards(plan, job.part)
-        todo = [s for s in mine if not _is_finished(job.store, s, keys)]
+        todo = [s for s in mine if not _is_finished(job.store, s, keys, job.settings.side)]
         if job.dry_run:
             return _dry_summary(found, mine, todo, cases, indexed - start)
         write_plan(job.store, plan)
@@ -150,13 +150,13 @@ def _why(result: Died | Failed) -> str:
     return f"worker ended with code {result.exit_code}"
 
 
-def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str]) -> bool:
+def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str], side: int) -> bool:
     """Tell whether a shard is committed with the present keys; a case that left the archive is kept."""
     try:
         old = {entry.case_id: entry.key for entry in read_ledger(store, shard.name)}
     except (FileNotFoundError, StoreError):
         return False
-    return is_complete(store, shard.name, [(c, keys.get(c, old.get(c, ""))) for c in shard.case_ids])
+    return is_complete(store, shard.name, [(c, keys.get(c, old.get(c, ""))) for c in shard.case_ids], side)
 
 
 def _extract_all(

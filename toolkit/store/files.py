@@ -65,9 +65,19 @@ def write_atomic(final: Path, data: bytes) -> None:
     """Write a small file in one step that is seen whole or not at all."""
     with disk_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
-        file = open_temporary(final)
-        file.write(data)
-        publish(file, final)
+        with open_temporary(final) as file:
+            try:
+                file.write(data)
+                publish(file, final)
+            except OSError:
+                drop(file)
+                raise
+
+
+def drop(file: BinaryIO) -> None:
+    """Remove an open temporary file that is not to be published."""
+    Path(file.name).unlink(missing_ok=True)
+    file.close()
 
 
 def sync_folder(folder: Path) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from toolkit.errors import Problem, StoreError
 
 FORMAT_VERSION = 1
-MASK_SOURCES = ("reader", "consensus", "volume", "none")
+IMAGE_TYPE, MASK_TYPE = "<i2", "|u1"
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,11 @@ def array_header(dtype: str, count: int, side: int) -> bytes:
     """Return the 128 bytes that begin a shard array: NumPy's format 1.0, padded so that it can grow."""
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({count}, {side}, {side}, {side}), }}"
     return npy.magic(1, 0) + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+
+
+def array_bytes(dtype: str, count: int, side: int) -> int:
+    """Return the size of a shard array's file."""
+    return len(array_header(dtype, count, side)) + count * side**3 * np.dtype(dtype).itemsize
 
 
 def shard_name(number: int) -> str:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.errors import StoreError
 from toolkit.store.files import write_atomic
 from toolkit.store.format import (
     CSV_COLUMNS,
+    IMAGE_TYPE,
+    MASK_TYPE,
     Nodule,
+    array_bytes,
     csv_line,
     images_path,
     ledger_path,
@@ -72,14 +76,12 @@ def nodules_of(entries: Sequence[Entry]) -> Iterator[Nodule]:
             yield nodule_from_json(value)
 
 
-def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]]) -> bool:
+def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]], side: int) -> bool:
     """Tell whether a shard is committed with exactly these (case_id, key), nothing left to retry.
 
     A damaged ledger counts as none; the sizes of images and masks are looked at, not their bytes
     (that is `verify`).
     """
-    from toolkit.errors import StoreError
-
     try:
         entries = read_ledger(store, shard)
     except (FileNotFoundError, StoreError):
@@ -88,9 +90,12 @@ def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]]) -> boo
         return False
     rows = sum(len(entry.nodules) for entry in entries)
     try:
-        return (
-            not rows
-            or min(images_path(store, shard).stat().st_size, masks_path(store, shard).stat().st_size) > 128
+        return not rows or all(
+            path.stat().st_size == array_bytes(dtype, rows, side)
+            for path, dtype in (
+                (images_path(store, shard), IMAGE_TYPE),
+                (masks_path(store, shard), MASK_TYPE),
+            )
         )
     except FileNotFoundError:
         return False

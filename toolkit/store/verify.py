@@ -8,6 +8,9 @@ import numpy as np
 from toolkit.errors import Problem, StoreError
 from toolkit.store.files import TEMPORARY
 from toolkit.store.format import (
+    IMAGE_TYPE,
+    MASK_TYPE,
+    array_bytes,
     array_header,
     canonical_json,
     damaged,
@@ -17,7 +20,7 @@ from toolkit.store.format import (
     unseal_lines,
 )
 from toolkit.store.ledger import committed, read_ledger, render_csv
-from toolkit.store.writer import IMAGE_TYPE, MASK_TYPE, read_settings
+from toolkit.store.writer import read_settings
 
 
 def verify(store: Path) -> Iterator[Problem]:
@@ -69,7 +72,7 @@ def _verify_shard(store: Path, shard: str, side: int) -> Iterator[Problem]:
         if not path.exists():
             yield damaged(path, "missing").problem
             continue
-        expected = len(header) + len(nodules) * voxels
+        expected = array_bytes(dtype, len(nodules), side)
         if path.stat().st_size != expected:
             yield damaged(path, f"{path.stat().st_size} bytes", f"{expected}").problem
             continue

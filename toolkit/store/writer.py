@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
-from toolkit.store.files import TEMPORARY, disk_errors, open_temporary, publish, sync_folder, write_atomic
+from toolkit.store.files import (
+    TEMPORARY,
+    disk_errors,
+    drop,
+    open_temporary,
+    publish,
+    sync_folder,
+    write_atomic,
+)
 from toolkit.store.format import (
     FORMAT_VERSION,
+    IMAGE_TYPE,
+    MASK_TYPE,
     Nodule,
     array_header,
     canonical_json,
@@ -27,8 +37,6 @@ from toolkit.store.format import (
     unseal,
 )
 from toolkit.store.ledger import Entry
-
-IMAGE_TYPE, MASK_TYPE = "<i2", "|u1"
 
 
 class ShardWriter:
@@ -88,7 +96,7 @@ class ShardWriter:
                     publish(file, path)
                 else:
                     path.unlink(missing_ok=True)
-                    _drop(file)
+                    drop(file)
             write_atomic(ledger, sealed_lines(self._lines))
 
     def __enter__(self) -> Self:
@@ -99,7 +107,7 @@ class ShardWriter:
     ) -> None:
         for file in (self._images, self._masks):
             if not file.closed:
-                _drop(file)
+                drop(file)
 
 
 def _rewrite_head(file: Any, header: bytes) -> None:
@@ -110,12 +118,6 @@ def _rewrite_head(file: Any, header: bytes) -> None:
         os.pwrite(descriptor, header, 0)
     finally:
         os.close(descriptor)
-
-
-def _drop(file: Any) -> None:
-    """Remove a temporary file that was not published."""
-    Path(file.name).unlink(missing_ok=True)
-    file.close()
 
 
 def write_settings(store: Path, settings: Mapping[str, Any], *, dry_run: bool = False) -> None:
