@@ -1,0 +1,234 @@
+"""The command line as a user and a script meet it."""
+
+import csv
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit.store import Store
+
+
+def toolkit(*args: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "NO_COLOR": "1", **env},
+    )
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[object, ...]:
+    return ("--size", 24, "--margin", 2, "--index-cache", tmp_path / "index", "--id-key", "secret")
+
+
+def test_help_is_quick_and_light() -> None:
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert toolkit("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(5)) < 0.3
+    code = (
+        "import sys\nfrom toolkit.cli import app\n"
+        "try: app(['preprocess', '--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'cupy', 'numba', 'numpy', 'pydicom') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip().endswith("[]")
+
+
+def test_every_flag_of_preprocess_is_named_as_promised() -> None:
+    shown = toolkit("preprocess", "--help", COLUMNS="200").stdout
+    for flag in [
+        "--cases",
+        "--spacing",
+        "--size",
+        "--margin",
+        "--min-diameter",
+        "--workers",
+        "--device",
+        "--index-cache",
+        "--id-key",
+        "--shard",
+        "--dry-run",
+        "--json",
+        "--max-failures",
+    ]:
+        assert flag in shown
+
+
+def test_the_straight_road(phantom_archive: Path, tmp_path: Path, small) -> None:
+    store = tmp_path / "store"
+    ended = toolkit("preprocess", phantom_archive, store, *small, "--json")
+    assert ended.returncode == 0, ended.stderr
+    answer = json.loads(ended.stdout)
+    assert (answer["cases"], answer["done"], answer["empty"], answer["refused"]) == (6, 6, 0, {})
+    assert answer["nodules"] == len(Store.open(store))
+    assert answer["seconds"]["total"] > 0
+    assert toolkit("verify", store).returncode == 0
+    again = json.loads(toolkit("preprocess", phantom_archive, store, *small, "--json").stdout)
+    assert (again["resumed"], again["done"], again["bytes_read"]) == (6, 6, 0)
+    talk = toolkit("preprocess", phantom_archive, store, *small)
+    assert "nodules" in talk.stdout
+    assert talk.stderr == ""
+
+
+def test_dry_run_writes_no_store(phantom_archive: Path, tmp_path: Path, small) -> None:
+    ended = toolkit("preprocess", phantom_archive, tmp_path / "store", *small, "--dry-run", "--json")
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["cases"] == 6
+    assert not (tmp_path / "store").exists()
+    assert not list(tmp_path.glob("*.crosswalk.csv"))
+
+
+def test_no_identifier_reaches_the_store(phantom_archive: Path, tmp_path: Path, small) -> None:
+    store = tmp_path / "store"
+    toolkit("preprocess", phantom_archive, store, *small)
+    everything = b"".join(p.read_bytes() for p in store.rglob("*") if p.is_file())
+    everything += "".join(str(p.relative_to(store)) for p in store.rglob("*")).encode()
+    for secret in (b"PHANTOM", b"2.25.", b"secret", str(tmp_path).encode(), b".dcm", b".nii"):
+        assert secret not in everything
+    crosswalk = tmp_path / "store.crosswalk.csv"
+    assert stat.S_IMODE(crosswalk.stat().st_mode) == 0o600
+    with crosswalk.open() as file:
+        back = {row["hash"]: row["identifier"] for row in csv.DictReader(file)}
+    assert {back[n.patient_id].removeprefix("nifti/") for n in Store.open(store).nodules} == {
+        f"PHANTOM-{k:04d}" for k in range(1, 7)
+    }
+
+
+def test_ids_follow_the_key(phantom_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "key.txt").write_text("other\n")
+    base = ("--size", 24, "--margin", 2, "--index-cache", tmp_path / "index")
+    for name, key in (("a", "one"), ("b", "one"), ("c", tmp_path / "key.txt"), ("d", "other")):
+        assert toolkit("preprocess", phantom_archive, tmp_path / name, *base, "--id-key", key).returncode == 0
+    ids = {name: [n.nodule_id for n in Store.open(tmp_path / name).nodules] for name in "abcd"}
+    assert ids["a"] == ids["b"] != ids["c"] == ids["d"]
+    refused = toolkit("preprocess", phantom_archive, tmp_path / "a", *base, "--id-key", "other")
+    assert (refused.returncode, "E-STORE-007" in refused.stderr) == (2, True)
+
+
+def test_index_writes_a_manifest_that_gives_the_same_store(
+    phantom_archive: Path, tmp_path: Path, small
+) -> None:
+    manifest = tmp_path / "found.csv"
+    shown = toolkit("index", phantom_archive, "--out", manifest, *small[4:6])
+    assert shown.returncode == 0
+    assert "PHANTOM-0001" in shown.stdout
+    assert "6 cases, 6 usable" in shown.stderr
+    for name, more in (("a", ()), ("b", ("--cases", manifest))):
+        assert toolkit("preprocess", phantom_archive, tmp_path / name, *small, *more).returncode == 0
+    a, b = Store.open(tmp_path / "a"), Store.open(tmp_path / "b")
+    assert [n.center_lps_mm for n in a.nodules] == [n.center_lps_mm for n in b.nodules]
+    assert toolkit("index", phantom_archive, "--out", manifest, *small[4:6]).returncode == 0
+    manifest.write_text("mine")
+    kept = toolkit("index", phantom_archive, "--out", manifest, *small[4:6])
+    assert (kept.returncode, manifest.read_text()) == (2, "mine")
+    assert toolkit("index", phantom_archive, "--out", manifest, "--force", *small[4:6]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("preprocess", "{tmp}/nothing", "{tmp}/s"), 2, "E-FILE-001"),
+        (("preprocess", "{tmp}/empty", "{tmp}/s"), 3, "E-CASE-004"),
+        (("preprocess", "{archive}", "{tmp}/full"), 2, "E-STORE-001"),
+        (("preprocess", "{archive}", "{tmp}/s", "--device", "cuda"), 2, "E-DEV-001"),
+        (("preprocess", "{archive}", "{tmp}/s", "--spacing", "0"), 2, "--spacing"),
+        (("preprocess", "{archive}", "{tmp}/s", "--shard", "3/2"), 2, "--shard"),
+        (("preprocess", "{archive}", "{tmp}/s", "--cases", "{tmp}/none.csv"), 2, "E-CSV-001"),
+        (("preprocess", "{archive}", "{tmp}/s", "--cases", "{archive}/truth.csv"), 2, "E-CSV-002"),
+        (("preprocess", "{archive}", "{tmp}/s", "--id-key", "{tmp}/no.key"), 2, "E-KEY-001"),
+        (("verify", "{tmp}/empty"), 2, "E-STORE-001"),
+        (("verify", "{tmp}/nothing"), 2, "E-STORE-001"),
+        (("phantom", "{tmp}/full"), 2, "E-OUT-001"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_a_wrong_request_is_explained(phantom_archive: Path, tmp_path: Path, args, code, said) -> None:
+    if said == "E-DEV-001":
+        pytest.importorskip("numpy")
+        from toolkit.device import _why_no_gpu
+
+        if not _why_no_gpu():
+            pytest.skip("there is a GPU")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("years of work")
+    filled = [arg.format(tmp=tmp_path, archive=phantom_archive) for arg in args]
+    ended = toolkit(*filled, COLUMNS="300")
+    assert ended.returncode == code, ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sorted(p.name for p in (tmp_path / "full").iterdir()) == ["thesis.doc"]
+
+
+def test_partial_success_has_its_own_code(phantom_archive: Path, tmp_path: Path, small) -> None:
+    lines = (phantom_archive / "cases.csv").read_text()
+    manifest = phantom_archive / "some.csv"
+    manifest.write_text(lines + "LOST,LOST,nifti/gone.nii.gz,,,\n")
+    ended = toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--cases", manifest)
+    assert ended.returncode == 8
+    assert "refused LOST: E-FILE-001" in ended.stderr
+    assert "E-FILE-001" in ended.stdout
+    again = toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--cases", manifest)
+    assert (again.returncode, "refused LOST: E-FILE-001" in again.stderr) == (8, True)
+    stopped = toolkit(
+        "preprocess", phantom_archive, tmp_path / "t", *small, "--cases", manifest, "--max-failures", 0
+    )
+    assert stopped.returncode in (4, 8)
+    assert "--max-failures" in stopped.stderr
+    only = phantom_archive / "only.csv"
+    only.write_text(lines.splitlines(keepends=True)[0] + "LOST,LOST,nifti/gone.nii.gz,,,\n")
+    assert toolkit("preprocess", phantom_archive, tmp_path / "u", *small, "--cases", only).returncode == 4
+
+
+def test_points_need_no_mask(phantom_archive: Path, tmp_path: Path, small) -> None:
+    with (phantom_archive / "truth.csv").open() as file:
+        truth = [row for row in csv.DictReader(file) if row["format"] == "nifti"]
+    manifest = phantom_archive / "points.csv"
+    columns = ("x_mm", "y_mm", "z_mm", "diameter_mm", "label")
+    rows = [
+        (
+            r["patient_id"],
+            r["patient_id"],
+            f"nifti/{r['patient_id']}.nii.gz",
+            *(r[c] for c in columns),
+            "test",
+        )
+        for r in truth
+    ]
+    with manifest.open("w", newline="") as file:
+        csv.writer(file).writerows([("case_id", "patient_id", "image", *columns, "split"), *rows])
+    assert toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--cases", manifest).returncode == 0
+    store = Store.open(tmp_path / "s")
+    assert len(store) == len(truth)
+    assert {(n.mask_source, n.volume_mm3, n.occupancy, n.split) for n in store.nodules} == {
+        ("none", None, 0.0, "test")
+    }
+    assert sorted(n.label for n in store.nodules) == sorted(float(r["label"]) for r in truth)
+    assert not store.mask(0).any()
+
+
+@pytest.mark.real
+def test_a_dirty_archive_is_accounted_for(dirty_archive: Path, tmp_path: Path, small) -> None:
+    ended = toolkit("preprocess", dirty_archive, tmp_path / "s", *small, "--json")
+    assert ended.returncode == 4, ended.stderr  # no mask is paired, so there is no nodule
+    answer = json.loads(ended.stdout)
+    assert answer["cases"] == answer["done"] + answer["empty"] + sum(answer["refused"].values())
+    assert answer["done"] == 0
+    assert {"E-GEO-002", "E-GEO-003", "E-DCM-005"} <= {*answer["refused"]}
+    for failure in (*answer["failures"], *answer["files"]):
+        assert failure["code"].startswith("E-")
+    assert "Traceback" not in ended.stderr
+    assert toolkit("verify", tmp_path / "s").returncode == 0
