@@ -5,6 +5,9 @@ import numpy as np
 from kernels import Bricks, oracle
 from tests import tolerances
 
+POISON_HU = 12345  # no HU: an output that was never written stands out
+POISON_OCCUPANCY = 77
+
 
 def assert_equals_oracle(packed: Bricks, size: int, image: np.ndarray, occupancy: np.ndarray) -> None:
     """Compare every voxel that rounding does not decide, and see that these are nearly all."""
