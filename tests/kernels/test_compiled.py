@@ -20,7 +20,7 @@ print(extract(pack([Brick(hu, None, np.eye(3, 4))], 1), 1)[0].item())
 
 def python(code, folder):
     """Run code with the `kernels` of a folder and a user cache of its own; return what it prints."""
-    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "NUMBA_OPT": "0"}  # fast to compile
+    env = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(
         command, cwd=folder, env=env, check=True, capture_output=True, text=True, timeout=120
@@ -43,7 +43,11 @@ def edit(path, old, new):
 def test_an_edited_definition_gives_a_new_result(copy):
     assert python(EXTRACT, copy) == "7"
     assert list((copy / "cache").rglob("*.nbi")), "nothing was cached: the test proves nothing"
-    edit(copy / "kernels" / "arith.py", "np.int16(math.floor(value + HALF))", "np.int16(math.floor(value + HALF + FULL))")
+    edit(
+        copy / "kernels" / "arith.py",
+        "np.int16(math.floor(value + HALF))",
+        "np.int16(math.floor(value + HALF + FULL))",
+    )
     assert python(EXTRACT, copy) == "262"
 
 
