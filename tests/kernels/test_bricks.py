@@ -73,7 +73,7 @@ def test_voxel_counter_cannot_overflow():
     assert 2 * MAX_SIZE**3 - 1 < 2**31
 
 
-@pytest.mark.parametrize("slices", [None, np.array([0, 1, 40, 80.0])])
+@pytest.mark.parametrize("slices", [None, np.array([0, 2, 3, 80.0])])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_widest_filter_fits_its_scratch(axis, slices):
     """At the limit exactly: 31 taps, and no position at any phase that needs a 32nd."""
@@ -82,14 +82,12 @@ def test_widest_filter_fits_its_scratch(axis, slices):
     shape[axis] = 4 if slices is not None and axis == 0 else 80
     matrix = np.eye(3, 4)
     matrix[axis, axis] = MAX_HALF_WIDTH
-    for phase in (0, 1e-7, 0.25, 0.5, 1 - 1e-7, 33 + 1e-6, 34 - 1e-6):
+    for phase in (0, 1e-7, 0.25, 0.5, 2.4, 1 - 1e-7, 33 + 1e-6, 34 - 1e-6):
         matrix[axis, 3] = phase
         rng = np.random.default_rng(0)
         hu = rng.integers(-1024, 3072, shape, np.int16)
         packed = pack([Brick(hu, (hu > 0).astype(np.uint8), matrix, slices)], 5)
-        image, occupancy = extract(packed, 5)
-        if slices is None or axis:
-            assert_equals_oracle(packed, 5, image, occupancy)
+        assert_equals_oracle(packed, 5, *extract(packed, 5))
 
 
 def test_no_bricks():

@@ -66,3 +66,11 @@ def test_negligible_rotation_is_dropped():
     assert is_aligned(pack([source], 8), 0)
     source.matrix[0, 1] = 1e-3
     assert not is_aligned(pack([source], 8), 0)
+
+
+def test_without_a_mask_its_voxels_are_not_read():
+    """`pack` leaves zeros there, but the table says that there is no mask, and the table is believed."""
+    packed = pack([brick((9, 9, 9), 8, mask=False)], 8)
+    packed.mask[:] = 1
+    for _, occupancy in both(packed, 0, 8):
+        assert not occupancy.any()
