@@ -83,7 +83,7 @@ def test_local_memory_holds_the_weights_and_nothing_else(ptx):
     assert depots == [WEIGHTS_BYTES]
 
 
-def test_no_register_spills(ptx, tmp_path, record_property):
+def test_no_register_spills(ptx, tmp_path):
     assembler = _ptxas()
     if assembler is None:
         pytest.skip("no ptxas (the wheel nvidia-cuda-nvcc-cu12 has one)")
@@ -95,8 +95,9 @@ def test_no_register_spills(ptx, tmp_path, record_property):
     assert spills.groups() == ("0", "0")
     registers = re.search(r"Used (\d+) registers", talk)
     assert registers, talk
-    record_property("registers", int(registers[1]))
-    assert int(registers[1]) <= 64  # half of the register file still holds 1,024 threads
+    assert (
+        int(registers[1]) <= 64
+    )  # 55 when written; at 64, sm_90 still holds 1,024 threads, half of its most
 
 
 def _ptxas() -> str | None:
