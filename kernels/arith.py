@@ -8,7 +8,9 @@ each brick axis the filter is a tent of half-width ``max(1, norm of that matrix 
 interpolation where the target is finer than the source, an anti-aliasing filter where it is coarser,
 continuous between, and no blur from a rotation alone. Weights are renormalised over the voxels that
 exist, so values near the edge are not darkened. A target voxel whose centre lies outside the brick
-(more than half a voxel beyond its outermost centres) is air, -1024 HU, and no nodule.
+(more than half a voxel beyond its outermost centres) is air, -1024 HU, and no nodule. Between uneven
+slices the position and the row's norm are divided by the local gap, and a position beyond the outermost
+slice is held within half a slice of it.
 
 The sum runs over z innermost, then y, then x: a separable implementation that does z, y, x passes
 adds the same numbers in the same order and is equal to the last bit.
@@ -27,7 +29,7 @@ ONE = np.float32(1.0)
 FULL = np.float32(255.0)
 AIR = np.int16(-1024)
 
-MAX_TAPS = 2 * MAX_HALF_WIDTH + 1
+MAX_TAPS = 2 * MAX_HALF_WIDTH + 1  # `pack` refuses what would need more
 
 
 @njit
@@ -159,6 +161,8 @@ def extract_voxels(
             below = slice_below(positions, start, nz, pz)
             gap = positions[start + below + 1] - positions[start + below]
             pz = np.float32(below) + (pz - positions[start + below]) / gap
+            # where slices lie close, half a nominal voxel beyond the end is out of the tent's reach
+            pz = min(max(pz, -HALF), np.float32(nz - 1) + HALF)
         wz, wy, wx = half_width(norm[b, 0], gap), half_width(norm[b, 1], ONE), half_width(norm[b, 2], ONE)
         z0, z1 = first_tap(pz, wz), last_tap(pz, wz, nz)
         y0, y1 = first_tap(py, wy), last_tap(py, wy, ny)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 ALIGNED_BELOW_VOXELS = 1e-5
 MAX_HALF_WIDTH = 15  # voxels; a target so much coarser than its source is a mistake
+MAX_SIZE = 1024  # voxels; kernels count the voxels of a cube in int32, one stride beyond the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,8 @@ class Brick:
     mask
         uint8 (nz, ny, nx), 0 or 1; None where there is no mask.
     matrix
-        float64 (3, 4): target index (z, y, x, 1) to brick index zyx, in nominal voxels.
+        float64 (3, 4): target index (z, y, x, 1) to brick index zyx, in nominal voxels. No row's norm
+        may exceed 15 source voxels (between uneven slices: 15 times the smallest gap).
     slice_positions
         For an uneven stack the ascending position of each slice in nominal voxels, the first 0.
     """
@@ -76,15 +78,14 @@ def pack(bricks: Sequence[Brick], size: int) -> Bricks:
     """Lay bricks one after another and build their table, for cubes of `size` voxels.
 
     Off-diagonal matrix entries that move no target voxel by 1e-5 voxels are taken as zero, so that
-    rounding noise in a direction cosine does not cost the fast path. Raises ValueError on a shape or
-    type that breaks the contract.
+    rounding noise in a direction cosine does not cost the fast path. Raises ValueError on what breaks
+    the contract: the kernels check nothing, and would write out of bounds.
     """
+    _check_size(size)
     for brick in bricks:
         _check(brick)
     counts = [brick.hu.size for brick in bricks]
-    offset = (
-        np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if bricks else np.zeros(0, np.int64)
-    )
+    offset = np.cumsum([0, *counts])[:-1].astype(np.int64)
     hu = np.empty(sum(counts), np.int16)
     mask = np.zeros(sum(counts), np.uint8)
     for brick, begin, count in zip(bricks, offset, counts, strict=True):
@@ -126,6 +127,7 @@ def extract(bricks: Bricks, size: int) -> tuple[Any, Any]:
     occupancy
         uint8 (n, size, size, size), share of the target voxel that is nodule, 0-255.
     """
+    _check_size(size)
     if hasattr(bricks.hu, "__cuda_array_interface__"):
         return _extract_cuda(bricks, size)
     from kernels import _compiled
@@ -165,21 +167,39 @@ def _extract_cuda(bricks: Bricks, size: int) -> tuple[Any, Any]:
     return image, occupancy
 
 
+def _check_size(size: int) -> None:
+    if not 1 <= size <= MAX_SIZE:
+        raise ValueError(f"`size` must be 1 to {MAX_SIZE} voxels, got {size}")
+
+
 def _check(brick: Brick) -> None:
     if brick.hu.ndim != 3 or 0 in brick.hu.shape or brick.hu.dtype != np.int16:
         raise ValueError(f"`hu` must be non-empty int16 zyx, got {brick.hu.dtype} {brick.hu.shape}")
-    if brick.mask is not None and (brick.mask.shape != brick.hu.shape or brick.mask.dtype != np.uint8):
-        raise ValueError(f"`mask` must be uint8 {brick.hu.shape}, got {brick.mask.dtype} {brick.mask.shape}")
-    if brick.matrix.shape != (3, 4) or not np.all(np.isfinite(brick.matrix)):
+    if brick.mask is not None:
+        if brick.mask.shape != brick.hu.shape or brick.mask.dtype != np.uint8:
+            raise ValueError(
+                f"`mask` must be uint8 {brick.hu.shape}, got {brick.mask.dtype} {brick.mask.shape}"
+            )
+        if brick.mask.max() > 1:
+            raise ValueError(f"`mask` must hold 0 and 1, got {brick.mask.max()}")
+    if brick.matrix.shape != (3, 4) or not _is_finite(brick.matrix):
         raise ValueError("`matrix` must be finite (3, 4)")
+    gap = np.ones(3, np.float32)
     positions = brick.slice_positions
-    if positions is not None and (
-        len(positions) != brick.hu.shape[0]
-        or len(positions) < 2
-        or positions[0] != 0
-        or not np.all(np.diff(positions) > 0)
-    ):
-        raise ValueError("`slice_positions` must ascend from 0, one for each of at least two slices")
+    if positions is not None:
+        if np.shape(positions) != brick.hu.shape[:1] or len(positions) < 2 or not _is_finite(positions):
+            raise ValueError("`slice_positions` must be finite, one for each of at least two slices")
+        gap[0] = np.diff(np.asarray(positions, np.float32)).min()
+        if positions[0] != 0 or not gap[0] > 0:
+            raise ValueError("`slice_positions` must ascend from 0, in float32 too")
+    width = np.linalg.norm(brick.matrix[:, :3], axis=1).astype(np.float32) / gap
+    if width.max() > MAX_HALF_WIDTH:
+        raise ValueError(f"`matrix` rows step {width} voxels, more than {MAX_HALF_WIDTH}: target too coarse")
+
+
+def _is_finite(values: NDArray[np.float64]) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.all(np.isfinite(np.asarray(values, np.float32))))
 
 
 def _clean(matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:

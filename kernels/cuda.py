@@ -6,6 +6,7 @@ from numba import cuda
 from kernels import arith
 
 THREADS = 128
+MAX_GRID_Y = 65535  # blocks; CUDA's limit on the y dimension of a grid, which counts bricks here
 MAX_TAPS = arith.MAX_TAPS
 
 
@@ -38,10 +39,25 @@ def extract_kernel(
 
 
 def launch(table, image, occupancy, stream=0):
-    """Launch `extract_kernel` once for all bricks of a table, on a stream, without waiting for it.
+    """Launch `extract_kernel` on a stream, without waiting: once for every 65,535 bricks of a table.
 
     `table` holds the device arrays of `kernels.Bricks` in order; `image` int16 and `occupancy`
     uint8 are device arrays (n, size, size, size).
     """
-    blocks = (-(-(image.shape[1] ** 3) // THREADS), len(image))
-    extract_kernel[blocks, THREADS, stream](*table, image, occupancy)
+    hu, mask, offset, shape, matrix, norm, positions, position_start, has_mask = table
+    for begin in range(0, len(image), MAX_GRID_Y):
+        part = slice(begin, min(begin + MAX_GRID_Y, len(image)))
+        blocks = (-(-(image.shape[1] ** 3) // THREADS), part.stop - part.start)
+        extract_kernel[blocks, THREADS, stream](
+            hu,
+            mask,
+            offset[part],
+            shape[part],
+            matrix[part],
+            norm[part],
+            positions,
+            position_start[part],
+            has_mask[part],
+            image[part],
+            occupancy[part],
+        )

@@ -37,7 +37,7 @@ def _extract_one(
     if start >= 0:
         below = np.clip(np.searchsorted(z, p[:, 0], side="right") - 1, 0, shape[0] - 2)
         gap = z[below + 1] - z[below]
-        p[:, 0] = below + (p[:, 0] - z[below]) / gap
+        p[:, 0] = np.clip(below + (p[:, 0] - z[below]) / gap, -0.5, shape[0] - 0.5)
         norm[:, 0] /= gap
     weights = []
     for axis in range(3):
