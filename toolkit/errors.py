@@ -38,6 +38,7 @@ CODES = {
     "E-GEO-006": "image orientation is not a rotation",
     "E-GEO-007": "the two orientations of a NIfTI header disagree",
     "E-GEO-008": "no orientation in the header",
+    "E-GEO-009": "crop voxels are too coarse for the scan",
     "E-HU-001": "no rescale to Hounsfield units",
     "E-HU-002": "values are not Hounsfield units",
     "E-VOL-001": "not a three-dimensional scalar volume",

@@ -120,6 +120,8 @@ def read_bricks(
     geometry = source.geometry
     targets = [target_grid(f.center_lps_mm, settings.spacing_mm, settings.side) for f in findings]
     matrices = [target_to_source(target, geometry) for target in targets]
+    for matrix in matrices:
+        _check_ratio(matrix, geometry, settings)
     boxes = [source_box(matrix, settings.side, geometry) for matrix in matrices]
     bricks, facts = [], []
     for finding, matrix, box, hu in zip(findings, matrices, boxes, source.read_boxes(boxes), strict=True):
@@ -138,6 +140,20 @@ def read_bricks(
         air = float(np.count_nonzero(hu == -1024) / hu.size)
         facts.append({"air_share": round(air, 6), "pixels": digest(hu)})
     return bricks, facts
+
+
+def _check_ratio(matrix: NDArray[np.float64], geometry: Geometry, settings: Settings) -> None:
+    """Refuse crops that are so much coarser than the scan that the filter would not fit its table."""
+    ratio = np.linalg.norm(matrix[:, :3], axis=1)
+    if geometry.slice_positions is not None:
+        ratio[0] /= np.diff(geometry.slice_positions).min()
+    if ratio.max() > 0.999 * kernels.MAX_HALF_WIDTH:
+        measured = f"{settings.spacing_mm:g} mm is {ratio.max():.1f} source voxels"
+        action = "Case skipped; use a smaller --spacing"
+        expected = f"at most {kernels.MAX_HALF_WIDTH}"
+        raise InputError(
+            Problem("E-GEO-009", "crop voxels too coarse for this scan", measured, expected, action)
+        )
 
 
 def target_grid(center_lps_mm: Sequence[float], spacing_mm: float, side: int) -> NDArray[np.float64]:
