@@ -69,8 +69,8 @@ class Collector:
         assert result.images is not None and result.masks is not None  # noqa: S101, PT018  # finished
         names = [nodule_id(case_id, finding, self._id_key) for finding in result.findings]
         nodules = records(result, self._settings, case_id, patient_id, names, case.split if case else "")
-        pixels = tuple({"pixels": fact["pixels"]} for fact in result.facts)
-        entry = Entry(case_id, patient_id, key, "done", nodules=pixels, facts=_plain(facts))
+        digests = tuple({name: fact[name] for name in ("pixels", "image", "mask")} for fact in result.facts)
+        entry = Entry(case_id, patient_id, key, "done", nodules=digests, facts=_plain(facts))
         writer.append(entry, nodules, result.images, result.masks)
 
     def __enter__(self) -> Self:

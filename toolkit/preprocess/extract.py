@@ -43,7 +43,7 @@ class Extracted:
     bricks
         The packed batch for the GPU; None on the CPU.
     facts
-        One mapping a nodule: share of air in the source box, digest of the source voxels.
+        One mapping a nodule: share of air in the source box, digests of source voxels and of crops.
     bytes_read
         Bytes of voxels that were decoded.
     seconds
@@ -110,7 +110,9 @@ def finish(result: Extracted, settings: Settings, *, on_device: bool) -> Extract
         images, masks = image.get(), occupancy.get()
     else:
         images, masks = kernels.extract(result.bricks, settings.side)
-    return replace(result, images=images, masks=masks, bricks=None)
+    made = [{"image": digest(image), "mask": digest(mask)} for image, mask in zip(images, masks, strict=True)]
+    facts = tuple({**fact, **crop} for fact, crop in zip(result.facts, made, strict=True))
+    return replace(result, images=images, masks=masks, bricks=None, facts=facts)
 
 
 def read_bricks(

@@ -17,7 +17,7 @@ has a ledger only. Every line of JSON ends with the digest of the rest of it.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,9 @@ class Nodule:
 
 
 def digest(data: bytes | memoryview | NDArray[Any]) -> str:
-    """Return the hex digest of bytes or of an array's C-ordered bytes."""
+    """Return half of the SHA-256 of bytes or of an array's C-ordered bytes, as 32 hex digits."""
     raw = np.ascontiguousarray(data).data if isinstance(data, np.ndarray) else data
-    return blake2b(raw, digest_size=16).hexdigest()
+    return sha256(raw).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:

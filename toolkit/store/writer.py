@@ -60,7 +60,10 @@ class ShardWriter:
     def append(
         self, entry: Entry, nodules: Sequence[Nodule], images: NDArray[np.int16], masks: NDArray[np.uint8]
     ) -> None:
-        """Add a case: `images` int16 and `masks` uint8 (n, s, s, s), one for each of its nodules."""
+        """Add a case: `images` int16 and `masks` uint8 (n, s, s, s), one for each of its nodules.
+
+        Digests of the crops that `entry` brings from where they were made are written as they are.
+        """
         shape = (len(nodules), *(self._side,) * 3)
         if (
             images.shape != shape
@@ -72,8 +75,8 @@ class ShardWriter:
         values = []
         for row, nodule in enumerate(nodules):
             more = entry.nodules[row] if entry.nodules else {}
-            crop = {"row": self._rows + row, "image": digest(images[row]), "mask": digest(masks[row])}
-            values.append({**nodule_json(nodule), **more, **crop})
+            crop = {} if "image" in more else {"image": digest(images[row]), "mask": digest(masks[row])}
+            values.append({**nodule_json(nodule), **more, **crop, "row": self._rows + row})
         with disk_errors():
             self._images.write(np.ascontiguousarray(images, IMAGE_TYPE).data)
             self._masks.write(np.ascontiguousarray(masks, MASK_TYPE).data)
