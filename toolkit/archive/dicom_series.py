@@ -151,8 +151,8 @@ def _check_slice(file: SliceFile) -> None:
             action,
             file.path,
         )
-    if h.pixel_offset >= 0 and h.pixel_offset + stored_length(h) > file.size:
-        found = max(0, file.size - h.pixel_offset)
+    found = max(0, min(h.pixel_length, file.size - h.pixel_offset))
+    if h.pixel_offset >= 0 and found < stored_length(h):
         raise _refuse(
             "E-FILE-002",
             "pixel data cut short",
