@@ -82,7 +82,7 @@ def set_pixels(d: Dataset, values: NDArray) -> None:
     shift, mask = d.HighBit + 1 - d.BitsStored, (1 << d.BitsStored) - 1
     words = (np.asarray(values, np.int64) & mask) << shift
     data = words.astype(f"<u{d.BitsAllocated // 8}").tobytes()
-    d.add_new("PixelData", "OW", data + b"\0" * (len(data) % 2))
+    d.add_new("PixelData", "OW" if d.BitsAllocated > 8 else "OB", data + b"\0" * (len(data) % 2))
 
 
 def write(path: Path, d: Dataset, syntax: str | None = None) -> Path:
