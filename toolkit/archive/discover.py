@@ -42,7 +42,8 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
 
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series
     UID. A volume file is one case; masks join it by name: ``scan_mask``, ``scan_seg``, ``scan_label``
-    beside ``scan``, or ``labelsTr/scan`` beside ``imagesTr/scan_0000``.
+    beside ``scan``, ``mask`` beside ``image`` in a folder of their own, or ``labelsTr/scan`` beside
+    ``imagesTr/scan_0000``.
     """
     refused: list[Problem] = []
     ignored: dict[str, int] = defaultdict(int)
