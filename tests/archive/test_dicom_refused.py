@@ -3,6 +3,8 @@
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import EnhancedCTImageStorage, JPEG2000Lossless
 
 from tests.archive import dicom_files as files
@@ -208,3 +210,31 @@ def test_sideways_jump(tmp_path):
     problem = refusal(tmp_path, SeriesRules(True, True))
     assert problem.code == "E-GEO-005"
     assert problem.files == (str(paths[5]),)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    return folder, [path.read_bytes() for path in simple_series(folder, padding=100)]
+
+
+@settings(max_examples=150, deadline=5000)
+@given(
+    st.integers(0, 5),
+    st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(1, 255)), min_size=1, max_size=4),
+)
+def test_flipped_bytes_are_refused_or_read(sound, number, flips):
+    folder, contents = sound
+    damaged = bytearray(contents[number])
+    for at, change in flips:
+        damaged[132 + at % (len(damaged) - 132 - 70)] ^= change  # the header; pixels are only other pixels
+    path = folder / f"{number:04d}.dcm"
+    path.write_bytes(damaged)
+    try:
+        series = series_of(folder, SeriesRules(True, True))
+        assert np.isfinite(series.geometry.affine).all()
+        assert whole(series).shape == series.geometry.shape_zyx
+    except InputError:
+        pass
+    finally:
+        path.write_bytes(contents[number])

@@ -81,10 +81,11 @@ def decodable(header: SliceHeader) -> bool:
     """Tell whether this installation can decode the slice's transfer syntax."""
     if header.pixel_offset >= 0:
         return True
+    from pydicom.config import IGNORE
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    syntax = UID(header.transfer_syntax)
+    syntax = UID(header.transfer_syntax, validation_mode=IGNORE)
     try:
         return not syntax.is_encapsulated or bool(get_decoder(syntax).is_available)
     except (NotImplementedError, ValueError):  # a syntax without a decoder, and no transfer syntax at all
