@@ -62,12 +62,13 @@ def catalog(
     refused: list[Problem] = []
     if manifest is not None:
         rows = read_manifest(manifest)
-        folders = _scan_all(_folders_of(rows), cache, scan)
         roots = (root.resolve(), manifest.resolve().parent)
+        folders = _followed(_scan_all(_folders_of(rows), cache, scan), roots, refused)
         cases = [_manifest_case(found, folders, roots, rules) for found in rows.values()]
-        found = Discovery(tuple(sorted(cases, key=lambda case: case.case_id)))
+        found = Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
     else:
-        found = discover(root, _scan_all(walk(root, refused), cache, scan), rules)
+        folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
+        found = discover(root, folders, rules)
         found = Discovery(found.cases, (*refused, *found.refused), found.ignored)
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
@@ -93,6 +94,37 @@ def _scan_all(folders: Iterable[Path], cache: IndexCache, scan: Scan) -> dict[Pa
         cache.put("folder", name, found)
     cache.commit()
     return entries
+
+
+def _followed(
+    folders: Mapping[Path, Sequence[FileEntry]], roots: tuple[Path, ...], refused: list[Problem]
+) -> dict[Path, list[FileEntry]]:
+    """Replace links by what they lead to; those that leave the archive are added to `refused`."""
+    entries: dict[Path, list[FileEntry]] = {}
+    for folder, found in folders.items():
+        entries[folder] = []
+        for entry in found:
+            if entry.kind == "link":
+                target, kind, facts = entry.facts
+                if not any(Path(target).is_relative_to(root) for root in roots):
+                    what, path = "link to a file outside the archive not followed", str(folder / entry.name)
+                    refused.append(Problem("E-FILE-004", what, files=(path,)))
+                    continue
+                entry = entry._replace(kind=kind, facts=facts)
+            entries[folder].append(entry)
+    return entries
+
+
+def _entry(path: Path, folders: Mapping[Path, Sequence[FileEntry]]) -> FileEntry:
+    """Return what a file that a manifest names is."""
+    for entry in folders.get(path.parent, ()):
+        if entry.name == path.name:
+            return entry
+    what, action = (
+        "not a file that is read",
+        "Case skipped; a folder is no mask, and hidden files are not read",
+    )
+    raise InputError(Problem("E-FILE-003", what, action=action, files=(str(path),)))
 
 
 def _folders_of(rows: Mapping[str, Sequence[Row]]) -> list[Path]:
@@ -168,28 +200,32 @@ def _masks(rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]]) -> 
         if path.suffix.lower() not in (".xml",) and not volume_suffix(path.name):
             what = "mask format that is not supported"
             raise InputError(Problem("E-VOL-002", what, path.suffix[:12], files=(str(path),)))
-        keys = [0] if len(lines) == 1 else [_label_value(row) for row in lines]
+        keys = [0] if len(lines) == 1 else _label_values(lines)
         names = {key: row.nodule_id for key, row in zip(keys, lines, strict=True) if row.nodule_id}
         labels = {key: row.label for key, row in zip(keys, lines, strict=True) if row.label is not None}
         kind = "lidc" if path.suffix.lower() == ".xml" else "labels"
-        entry = next(entry for entry in folders[path.parent] if entry.name == path.name)
-        masks.append((MaskFile(str(path), kind, names, labels), mask_digest(path, entry)))  # type: ignore[arg-type]
+        digest = mask_digest(path, _entry(path, folders))
+        masks.append((MaskFile(str(path), kind, names, labels), digest))  # type: ignore[arg-type]
     return masks
 
 
-def _label_value(row: Row) -> int:
-    try:
-        return int(row.nodule_id)
-    except ValueError:
-        raise InputError(
-            Problem(
-                "E-CSV-003",
-                "several lines for one mask",
-                f"nodule_id {row.nodule_id[:20]!r} in line {row.line}",
-                "the label value of the nodule, a whole number",
-                "Case skipped",
+def _label_values(lines: Sequence[Row]) -> list[int]:
+    """Return the label value that each of several lines for one mask speaks of."""
+    values: list[int] = []
+    for row in lines:
+        value = int(row.nodule_id) if row.nodule_id.isdecimal() else 0
+        if value < 1 or value in values:
+            raise InputError(
+                Problem(
+                    "E-CSV-003",
+                    "several lines for one mask",
+                    f"nodule_id {row.nodule_id[:20]!r} in line {row.line}",
+                    "the label value of the nodule, a whole number above 0, each once",
+                    "Case skipped",
+                )
             )
-        ) from None
+        values.append(value)
+    return values
 
 
 def _image_case(
@@ -200,7 +236,7 @@ def _image_case(
 ) -> Case:
     """Return the case of a row's image: a volume file, or a DICOM series in a folder."""
     if row.image.is_file() and volume_suffix(row.image.name):
-        entry = next(entry for entry in folders[row.image.parent] if entry.name == row.image.name)
+        entry = _entry(row.image, folders)
         return volume_case(row.case_id, row.patient_id, row.image, entry, masks)
     series: dict[str, list[SliceFile]] = defaultdict(list)
     inside = row.image if row.image.is_dir() else row.image.parent

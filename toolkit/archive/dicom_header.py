@@ -68,15 +68,20 @@ class SliceHeader(NamedTuple):
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("latin-1").strip(" \0")
+    return _trim(raw.decode("ascii"))  # pydicom knows the other character sets
+
+
+def _trim(text: str) -> str:
+    """Strip each value; leading and trailing spaces mean nothing (PS3.5 6.2)."""
+    return "\\".join(part.strip(" \0") for part in text.split("\\"))
 
 
 def _integer(raw: bytes) -> int:
-    return int(_text(raw).split("\\")[0])
+    return int(_text(raw))
 
 
 def _number(raw: bytes) -> float:
-    return float(_text(raw).split("\\")[0])
+    return float(_text(raw))
 
 
 def _numbers(raw: bytes) -> tuple[float, ...]:
@@ -85,7 +90,9 @@ def _numbers(raw: bytes) -> tuple[float, ...]:
 
 
 def _unsigned(raw: bytes) -> int:
-    return int.from_bytes(raw[:2], "little")
+    if len(raw) != 2:
+        raise ValueError("not one 16-bit number")
+    return int.from_bytes(raw, "little")
 
 
 # tag: (field, pydicom keyword, decoder)
@@ -162,18 +169,23 @@ def quick_header(head: bytes) -> SliceHeader:
         raise _UnusualError
     found: dict[str, Any] = {}
     try:
-        at, _ = _elements(head, 132, explicit=True, found=found, stop=0x00030000)
-        syntax = found.get("transfer_syntax", "")
+        at, syntax = _file_meta(head)
+        found["transfer_syntax"] = syntax
         if syntax in (DEFLATED, BIG_ENDIAN, ""):
             raise _UnusualError
         at, tag = _elements(head, at, explicit=syntax != IMPLICIT_LITTLE, found=found, stop=0x7FE00008)
-        if tag in _PIXELS:
+        if tag:
+            if tag not in _PIXELS:
+                raise _UnusualError
             begin, length, _ = _element(head, at, explicit=syntax != IMPLICIT_LITTLE)
             found["has_pixels"] = tag == 0x7FE00010
-            found["pixel_offset"] = begin if syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) else -1
+            plain = syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) and length != _UNDEFINED
+            found["pixel_offset"] = begin if plain else -1
             found["pixel_length"] = -1 if length == _UNDEFINED else length
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         raise _UnusualError from error
+    if "sop_class" not in found:
+        raise _UnusualError
     return SliceHeader(**found, digest=blake2b(head[:at], digest_size=16).hexdigest())
 
 
@@ -192,6 +204,17 @@ def _element(data: bytes, at: int, explicit: bool) -> tuple[int, int, int]:
         if not vr.isalpha():
             raise _UnusualError
     return at + 8, length, group << 16 | element
+
+
+def _file_meta(data: bytes) -> tuple[int, str]:
+    """Return where the data set begins, and the transfer syntax; the meta group is always explicit."""
+    at, syntax = 132, ""
+    while data[at : at + 2] == b"\x02\x00":
+        begin, length, tag = _element(data, at, explicit=True)
+        at = begin + length
+        if tag == 0x00020010:
+            syntax = _text(data[begin:at])
+    return at, syntax
 
 
 def _elements(data: bytes, at: int, explicit: bool, found: dict[str, Any], stop: int) -> tuple[int, int]:
@@ -281,7 +304,7 @@ def _from_dataset(dataset: Any) -> dict[str, Any]:
         if decode is _numbers:
             found[field] = tuple(float(part) for part in value)
         elif decode is _text:
-            found[field] = value if isinstance(value, str) else "\\".join(value)
+            found[field] = _trim(str(value) if isinstance(value, str) else "\\".join(value))
         elif decode is _number:
             found[field] = float(value)
         else:

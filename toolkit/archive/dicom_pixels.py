@@ -1,5 +1,6 @@
 """Pixels of one DICOM slice: only the rows that are needed where they lie uncompressed."""
 
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -49,13 +50,14 @@ def hu_rule(header: SliceHeader, path: str) -> HuRule:
 
     Raises `InputError` E-HU-001 without a rescale, E-HU-002 where the unit is another one.
     """
-    if header.slope is None or header.intercept is None or header.slope == 0:
+    slope, intercept = header.slope, header.intercept
+    if slope is None or intercept is None or not math.isfinite(slope + intercept) or slope == 0:
         raise InputError(
             Problem(
                 "E-HU-001",
                 "no usable RescaleSlope and RescaleIntercept",
-                f"{header.slope} and {header.intercept}",
-                "two numbers",
+                f"{slope} and {intercept}",
+                "two finite numbers, the slope not 0",
                 "Series skipped",
                 (path,),
             )
@@ -72,21 +74,21 @@ def hu_rule(header: SliceHeader, path: str) -> HuRule:
     if header.padding is not None:
         other = header.padding if header.padding_limit is None else header.padding_limit
         padding = (reinterpret(header.padding, 16, signed), reinterpret(other, 16, signed))
-    return HuRule(header.slope, header.intercept, allocated, stored, high, signed, padding)
+    return HuRule(slope, intercept, allocated, stored, high, signed, padding)
 
 
 def decodable(header: SliceHeader) -> bool:
     """Tell whether this installation can decode the slice's transfer syntax."""
     if header.pixel_offset >= 0:
         return True
+    from pydicom.config import IGNORE
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    if not UID(header.transfer_syntax).is_encapsulated:
-        return bool(header.transfer_syntax)
+    syntax = UID(header.transfer_syntax, validation_mode=IGNORE)
     try:
-        return bool(get_decoder(UID(header.transfer_syntax)).is_available)
-    except NotImplementedError:
+        return not syntax.is_encapsulated or bool(get_decoder(syntax).is_available)
+    except (NotImplementedError, ValueError):  # a syntax without a decoder, and no transfer syntax at all
         return False
 
 
@@ -132,11 +134,10 @@ def _decode(path: str, header: SliceHeader) -> NDArray[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = pydicom.dcmread(path, force=True).pixel_array
-        if pixels.shape != (header.rows, header.columns) or pixels.dtype.itemsize not in (1, 2):
+        if pixels.shape != (header.rows, header.columns) or pixels.itemsize * 8 != header.bits_allocated:
             raise ValueError("unexpected pixel array")
-    except InputError:
-        raise
     except Exception as error:  # decoders raise nearly anything on malformed streams
         problem = Problem("E-FILE-003", "pixels cannot be decoded", type(error).__name__, files=(path,))
         raise InputError(problem) from error
-    return np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}")
+    native = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))  # big endian stays so in pydicom
+    return native.view(f"u{native.itemsize}")

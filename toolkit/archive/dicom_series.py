@@ -96,6 +96,7 @@ def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomS
     """
     for file in files:
         _check_slice(file)
+    files = sorted(files, key=lambda f: (f.header.position, f.header.sop_uid, f.path))  # names mean nothing
     row, column = _directions(files)
     normal = np.cross(row, column)
     ordered, notes = _in_order(files, normal)
@@ -151,8 +152,8 @@ def _check_slice(file: SliceFile) -> None:
             action,
             file.path,
         )
-    if h.pixel_offset >= 0 and h.pixel_offset + stored_length(h) > file.size:
-        found = max(0, file.size - h.pixel_offset)
+    found = max(0, min(h.pixel_length, file.size - h.pixel_offset))
+    if h.pixel_offset >= 0 and found < stored_length(h):
         raise _refuse(
             "E-FILE-002",
             "pixel data cut short",
@@ -281,11 +282,13 @@ def _stack(
         )
     gaps = np.diff(depth)
     usual = float(np.median(gaps))
-    mean = float(depth[-1] / (len(depth) - 1))
+    steps = np.where(gaps > 1.5 * usual, np.rint(gaps / usual), 1.0)
+    number = np.concatenate([[0.0], np.cumsum(steps)])  # of each slice, the missing ones counted
+    mean = float(depth[-1] / number[-1])
     tolerance = max(0.01 * usual, 0.02)
     wide = int(gaps.argmax())
     if gaps[wide] > 1.5 * usual and not rules.allow_missing:
-        lost = sum(round(gap / usual) - 1 for gap in gaps)
+        lost = int(number[-1]) - len(gaps)
         raise _refuse(
             "E-GEO-003",
             "missing slices",
@@ -295,18 +298,18 @@ def _stack(
             files[wide].path,
             files[wide + 1].path,
         )
-    uneven = np.abs(depth - mean * np.arange(len(depth)))
-    if uneven.max() <= tolerance:
+    uneven = np.abs(depth - mean * number)
+    if uneven.max() <= tolerance and steps.max() == 1:
         return along * mean, None, ()
-    if gaps[wide] <= 1.5 * usual and not rules.allow_uneven:
+    if uneven.max() > tolerance and not rules.allow_uneven:
         raise _refuse(
             "E-GEO-004",
             "uneven slice spacing",
             f"{gaps.min():.3f} to {gaps.max():.3f} mm, a slice {uneven.max():.3f} mm off an even grid",
             f"{usual:.3f} mm within {tolerance:.3f} mm",
             "Series skipped; --allow-uneven samples the slices where they are",
-            files[wide].path,
-            files[wide + 1].path,
+            files[max(0, int(uneven.argmax()) - 1)].path,
+            files[int(uneven.argmax())].path,
         )
     note = Problem(
         "W-GEO-001", "uneven slices sampled where they are", f"{gaps.min():.3f} to {gaps.max():.3f} mm apart"

@@ -1,5 +1,6 @@
 """From folders of files to cases: series by UID, volumes with their masks by name."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesRules, SliceFile, build_series
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
-from toolkit.archive.scan import FileEntry, content_digest, problem, slice_header
+from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
 from toolkit.errors import InputError, Problem
@@ -41,7 +42,8 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
 
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series
     UID. A volume file is one case; masks join it by name: ``scan_mask``, ``scan_seg``, ``scan_label``
-    beside ``scan``, or ``labelsTr/scan`` beside ``imagesTr/scan_0000``.
+    beside ``scan``, ``mask`` beside ``image`` in a folder of their own, or ``labelsTr/scan`` beside
+    ``imagesTr/scan_0000``.
     """
     refused: list[Problem] = []
     ignored: dict[str, int] = defaultdict(int)
@@ -99,7 +101,7 @@ def series_case(
     case = Case(
         case_id=uid or "(no series UID)",
         patient_id=patients[0] or files[0].header.study_uid or uid,
-        image=str(Path(files[0].path).parent),
+        image=os.path.commonpath([Path(f.path).parent for f in files]),
         source=None,
         masks=tuple(MaskFile(path, "lidc") for path, _ in masks),
         digest=digest_of([*digests, *(digest for _, digest in masks)]),
@@ -145,7 +147,9 @@ def mask_digest(path: Path, entry: FileEntry) -> str:
         return problem(entry.facts).code
     if entry.kind == "lidc":
         return str(entry.facts[1])
-    return str(entry.facts.get("content") or content_digest(path))
+    if entry.kind == "volume":
+        return str(entry.facts["content"] or mask_content(path, entry.facts))
+    return content_digest(path)  # an annotation file that does not name its series
 
 
 def _volume_cases(root: Path, volumes: Mapping[Path, FileEntry], refused: list[Problem]) -> list[Case]:

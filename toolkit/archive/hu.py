@@ -47,8 +47,10 @@ def hu_table(
     hu = clip_hu(value * slope + intercept)
     if padding is not None:
         low, high = sorted(padding)
-        whole = np.where(pattern >> (bits_allocated - 1), pattern - (1 << bits_allocated), pattern)
-        for stored in (value, whole if signed else pattern):
-            hu[(stored >= low) & (stored <= high)] = AIR_HU
+        hu[(value >= low) & (value <= high)] = AIR_HU
+        if high_bit == bits_stored - 1:  # a padding value too wide for the cell is meant for the whole word
+            negative = signed & (pattern >> (bits_allocated - 1))
+            word = pattern - (negative << bits_allocated)
+            hu[(word >= low) & (word <= high)] = AIR_HU
     hu.flags.writeable = False
     return hu

@@ -4,16 +4,16 @@ The cache only saves time. It holds identifiers (folder paths, patient ids), so 
 to the user; it is never part of a store.
 """
 
+import contextlib
 import json
 import sqlite3
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def default_folder() -> Path:
@@ -22,30 +22,48 @@ def default_folder() -> Path:
 
 
 class IndexCache:
-    """A table of JSON values by (kind, key). An unusable file is replaced, an unwritable one ignored."""
+    """A table of JSON values by (kind, key). A damaged file is replaced, an unwritable one ignored."""
 
     def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
         self._connection = _connect(folder)
+        self._waiting: dict[tuple[str, str], bytes] = {}
 
     def get(self, kind: str, key: str) -> Any:
-        """Return the value, or None where there is none."""
-        row = self._connection.execute(
-            "SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key)
-        ).fetchone()
-        return json.loads(zlib.decompress(row[0])) if row else None
+        """Return the value, or None where there is none that can be read."""
+        place = kind, _text(key)
+        try:
+            blob = self._waiting.get(place)
+            if blob is None:
+                question = "SELECT value FROM entry WHERE kind = ? AND key = ?"
+                row = self._connection.execute(question, place).fetchone()
+                blob = row[0] if row else None
+            return None if blob is None else json.loads(zlib.decompress(blob))
+        except (sqlite3.DatabaseError, zlib.error, ValueError):  # read anew, and replaced by `commit`
+            return None
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Keep a value; it is on disk after `commit`."""
-        blob = zlib.compress(json.dumps(value).encode(), 1)
-        with suppress(sqlite3.OperationalError):  # as in `commit`
-            self._connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, blob))
+        """Keep a value; it is on disk after `commit`, and no other process is locked out before."""
+        self._waiting[kind, _text(key)] = zlib.compress(json.dumps(value).encode(), 1)
 
     def commit(self) -> None:
         """Write what was put."""
         try:
-            self._connection.commit()
+            self._write()
         except sqlite3.OperationalError:  # a full or read-only disk costs the next run some time, no more
-            self._connection.rollback()
+            pass
+        except sqlite3.DatabaseError:
+            self._connection.close()
+            _remove(self._folder)
+            self._connection = _connect(self._folder)
+            with contextlib.suppress(sqlite3.DatabaseError):
+                self._write()
+        self._waiting.clear()
+
+    def _write(self) -> None:
+        rows = [(*place, blob) for place, blob in self._waiting.items()]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:
         """Write what was put and close the file."""
@@ -53,20 +71,41 @@ class IndexCache:
         self._connection.close()
 
 
+def _text(key: str) -> str:
+    """Return a key that SQLite takes: a folder's name need not be UTF-8."""
+    return key.encode(errors="backslashreplace").decode()
+
+
+def _file(folder: Path) -> Path:
+    return folder / f"index-{SCHEMA}.sqlite"
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        for path in (_file(folder), _file(folder).with_suffix(".sqlite-journal")):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _connect(folder: Path | None) -> sqlite3.Connection:
+    """Open the file; in memory where there is none or none can be had."""
     if folder is None:
         return _prepare(sqlite3.connect(":memory:"))
-    path = folder / f"index-{SCHEMA}.sqlite"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _prepare(sqlite3.connect(path, timeout=60))
-    except sqlite3.OperationalError:
-        return _prepare(sqlite3.connect(":memory:"))
-    except sqlite3.DatabaseError:
-        path.unlink()
-        return _prepare(sqlite3.connect(path, timeout=60))
-    except OSError:
-        return _prepare(sqlite3.connect(":memory:"))
+    for _ in range(2):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            connection = sqlite3.connect(_file(folder), timeout=60)
+        except (OSError, sqlite3.OperationalError):
+            break
+        try:
+            return _prepare(connection)
+        except sqlite3.OperationalError:
+            connection.close()
+            break
+        except sqlite3.DatabaseError:
+            connection.close()
+            _remove(folder)
+    return _prepare(sqlite3.connect(":memory:"))
 
 
 def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:

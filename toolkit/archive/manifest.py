@@ -83,7 +83,13 @@ def write_manifest(path: Path, cases: Iterable[Case], force: bool = False) -> No
     table.writeheader()
     for case in cases:
         table.writerows(_lines(case, base))
-    data = text.getvalue().encode()
+    try:
+        data = text.getvalue().encode()
+    except UnicodeEncodeError as error:
+        what, action = "a file name is not UTF-8 text", "Nothing written; rename the file"
+        name = text.getvalue()[error.start - 40 : error.end + 40].splitlines()
+        shown = " ".join(name).encode(errors="backslashreplace").decode()
+        raise UsageError(Problem("E-CSV-001", what, shown, "", action, (str(path),))) from error
     try:
         if path.exists() and path.read_bytes() != data and not force:
             action = "Left as it is; --force replaces it, --out names another"

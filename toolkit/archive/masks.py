@@ -1,8 +1,5 @@
 """Label volumes to findings: the grid is checked, then each nodule is measured on the grid of its scan."""
 
-from collections.abc import Mapping
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +12,6 @@ from toolkit.errors import Problem
 MAX_CORNER_SHIFT_VOXELS = 0.5
 MAX_LABELS = 1000  # an image given as a mask has thousands of values
 MAX_RUNS = 1 << 22  # noise given as a mask has tens of millions; both lungs have half a million
-
-_Value = TypeVar("_Value")
 
 
 def find_nodules(
@@ -146,23 +141,24 @@ def _finding(number: int, runs: Runs, geometry: Geometry, mask: MaskFile, severa
     """Measure one nodule."""
     box, voxels = draw(runs)
     volume, center = _measure(box, voxels, geometry)
-    name = mask.names.get(number)
-    if name is None and 0 in mask.names:  # one name for several nodules would name none of them
-        name = f"{mask.names[0]}-{number}" if several else mask.names[0]
     return Finding(
-        name=str(number) if name is None else name,
+        name=nodule_name(mask, number, several),
         center_lps_mm=center,
         diameter_mm=float(_diameter_mm(np.array(volume))),
         mask_source="volume",
         volume_mm3=volume,
-        label=_default(mask.labels, number),
+        label=mask.labels.get(number, mask.labels.get(0)),
         box=box,
         mask=voxels,
     )
 
 
-def _default(table: Mapping[int, _Value], number: int) -> _Value | None:
-    return table.get(number, table.get(0))
+def nodule_name(mask: MaskFile, number: int, several: bool) -> str:
+    """Return the name that a manifest gives to a nodule of a mask, or its number."""
+    name = mask.names.get(number)
+    if name is None and 0 in mask.names:  # one name for several nodules would name none of them
+        name = f"{mask.names[0]}-{number}" if several else mask.names[0]
+    return str(number) if name is None else name
 
 
 def _measure(

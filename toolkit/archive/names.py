@@ -7,8 +7,8 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MASK_FOLDERS = {"labelstr": "imagestr", "labelsts": "imagests"}
 
-_MASK_NAME = re.compile(r"[._-](mask|masks|seg|segs|segmentation|label|labels)$", re.IGNORECASE)
-_IMAGE_NAME = re.compile(r"([._-](image|img|ct|scan|vol|volume)|_0000)$", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(^|[._-])(mask|masks|seg|segs|segmentation|label|labels)$", re.IGNORECASE)
+_IMAGE_NAME = re.compile(r"((^|[._-])(image|img|ct|scan|vol|volume)|_0000)$", re.IGNORECASE)
 
 
 def volume_suffix(name: str) -> str:

@@ -1,6 +1,7 @@
 """From a case's masks, readings and points to findings on the grid of its scan."""
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from toolkit.archive.consensus import ConsensusNodule, consensus_nodules
 from toolkit.archive.dicom_series import DicomSeries
 from toolkit.archive.geometry import Box, Geometry
 from toolkit.archive.lidc import combine_reads, read_lidc
-from toolkit.archive.masks import find_nodules
+from toolkit.archive.masks import find_nodules, nodule_name
 from toolkit.archive.reader_mask import SliceFrame
 from toolkit.archive.volume import open_labels
 from toolkit.errors import InputError, Problem
@@ -25,9 +26,11 @@ def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list
     """
     findings: list[Finding] = []
     notes: list[Problem] = []
-    for mask in case.masks:
+    for files, mask in enumerate(case.masks):
         if mask.kind == "labels":
             found, said = find_nodules(open_labels(mask.path), source.geometry, mask, min_diameter_mm)
+            if files > 0 and not mask.names:  # every file counts from 1
+                found = [replace(finding, name=f"{files + 1}-{finding.name}") for finding in found]
             findings += found
             notes += said
     lidc = [mask for mask in case.masks if mask.kind == "lidc"]
@@ -44,18 +47,18 @@ def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list
 
 
 def _with_names(findings: list[Finding]) -> list[Finding]:
-    """Give nodules without a name of their own their number in the case."""
-    names = [finding.name for finding in findings]
-    return [
-        finding
-        if finding.name and names.count(finding.name) == 1
-        else replace(finding, name=_unused(k, names))
-        for k, finding in enumerate(findings, start=1)
-    ]
-
-
-def _unused(number: int, names: list[str]) -> str:
-    return str(number) if str(number) not in names else f"{number}-{names[number - 1]}-again"
+    """Keep a name where it comes first; nodules without one get the first number from theirs that is free."""
+    taken = {finding.name for finding in findings}
+    used: set[str] = set()
+    named = []
+    for k, finding in enumerate(findings, start=1):
+        name = finding.name
+        if not name or name in used:
+            name = next(str(n) for n in count(k) if str(n) not in taken)
+            taken.add(name)
+        used.add(name)
+        named.append(replace(finding, name=name))
+    return named
 
 
 def _check_apart(findings: list[Finding], masks: tuple[MaskFile, ...]) -> None:
@@ -99,10 +102,15 @@ def _read_lidc(masks: list[MaskFile], source: VolumeSource) -> tuple[list[Findin
         raise InputError(replace(error.problem, files=paths)) from error
     findings = [_measure(nodule, source) for nodule in nodules]
     findings.sort(key=lambda f: f.box.start_zyx if f.box else (0, 0, 0))
-    labels = {**masks[0].labels}
-    if 0 in labels:
-        findings = [replace(f, label=labels[0]) for f in findings]
-    return [replace(f, name=str(k)) for k, f in enumerate(findings, start=1)], notes
+    first, several = masks[0], len(findings) > 1
+    return [
+        replace(
+            finding,
+            name=nodule_name(first, k, several),
+            label=first.labels.get(k, first.labels.get(0, finding.label)),
+        )
+        for k, finding in enumerate(findings, start=1)
+    ], notes
 
 
 def _measure(nodule: ConsensusNodule, source: DicomSeries) -> Finding:

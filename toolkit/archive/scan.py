@@ -1,7 +1,7 @@
 """One folder of an archive: what each file is, read once and remembered by size and mtime."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ class FileEntry(NamedTuple):
 
     `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
-    digest of the file; ``bad`` the fields of a `Problem`; ``other`` nothing.
+    digest of the file; ``bad`` the fields of a `Problem`; ``link`` the file that a link leads to, its
+    kind and its facts; ``other`` nothing.
     """
 
     name: str
@@ -54,20 +55,46 @@ def scan_folder(folder: str, known: Sequence[Sequence[Any]]) -> tuple[list[FileE
     with os.scandir(folder) as listing:
         files = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
         for file in files:
-            if file.is_symlink():
-                if not Path(file.path).is_file():
-                    continue
-            elif not file.is_file():
+            if not (Path(file.path).is_file() if file.is_symlink() else file.is_file()):
                 continue
             state = file.stat()
+            target = os.path.realpath(file.path) if file.is_symlink() else ""
             old = before.get(file.name)
-            if old is not None and (old.size, old.mtime_ns) == (state.st_size, state.st_mtime_ns):
+            if old is not None and _unchanged(old, state, target):
                 entries.append(old)
-            else:
-                entries.append(
-                    FileEntry(file.name, state.st_size, state.st_mtime_ns, *_identify(Path(file.path)))
-                )
+                continue
+            kind, facts = _identify(Path(file.path))
+            if target:
+                kind, facts = "link", [target, kind, facts]
+            entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts))
     return entries, entries != list(before.values())
+
+
+def _unchanged(old: FileEntry, state: os.stat_result, target: str) -> bool:
+    """Tell whether what is known of a file still holds."""
+    kind, facts = old.kind, old.facts
+    if kind == "link":
+        found, kind, facts = facts
+        if found != target:
+            return False
+    elif target:
+        return False
+    if kind == "bad" and (problem(facts).transient or volume_suffix(old.name)):
+        return False  # the cause may lie in another file, or in the system
+    if kind == "volume" and facts.get("data_state") != _data_state(facts["stored"]["path"], old.name):
+        return False
+    return (old.size, old.mtime_ns) == (state.st_size, state.st_mtime_ns)
+
+
+def _data_state(data_path: str, name: str) -> list[int] | None:
+    """Return size and time of a data file beside its header; None where one file holds both."""
+    if Path(data_path).name == name:
+        return None
+    try:
+        state = Path(data_path).stat()
+    except OSError:
+        return []
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _identify(path: Path) -> tuple[str, Any]:
@@ -78,8 +105,9 @@ def _identify(path: Path) -> tuple[str, Any]:
     name = path.name.lower()
     try:
         if volume_suffix(name):
-            content = {"content": content_digest(path)} if is_mask_name(path) else {}
-            return "volume", {**open_header(str(path)).to_json(), **content}
+            facts = open_header(str(path)).to_json()
+            facts["data_state"] = _data_state(facts["stored"]["path"], path.name)
+            return "volume", {**facts, "content": mask_content(path, facts) if is_mask_name(path) else ""}
         if name.endswith(".xml"):
             series_uid = sniff_lidc(path)
             return ("lidc", [series_uid, content_digest(path)]) if series_uid else ("other", None)
@@ -95,6 +123,12 @@ def _identify(path: Path) -> tuple[str, Any]:
         )
         return "bad", list(vars(problem).values())
     return "other", None
+
+
+def mask_content(path: Path, facts: Mapping[str, Any]) -> str:
+    """Return the digest of all bytes of a mask, those of a data file beside its header included."""
+    digest = content_digest(path)
+    return digest if facts["data_state"] is None else digest + content_digest(Path(facts["stored"]["path"]))
 
 
 def content_digest(path: Path) -> str:
