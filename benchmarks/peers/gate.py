@@ -1,4 +1,4 @@
-"""Equality before speed: is the toolkit's crop the crop that SimpleITK makes?"""
+"""Equality before speed: whether the toolkit's crop is the crop that SimpleITK makes."""
 
 from collections.abc import Mapping
 from pathlib import Path

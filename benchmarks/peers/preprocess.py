@@ -120,7 +120,13 @@ def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
     }
     about = f"warm page cache, {workers} processes, marginal between {few} and {many} cases of one nodule"
     figures = []
+    for side, seconds in taken.items():
+        for count, each in seconds.items():
+            figures.append(figure(f"preprocess/{side}/seconds-{count}-cases", each, "s", "start-up included"))
     for side, each in cost.items():
+        if min(each) <= 0:
+            say(f"{side}: more cases took less time; the machine is too busy for a rate, none is reported")
+            return figures
         figures.append(figure(f"preprocess/{side}/rate", [1 / c for c in each], "cases/s", about))
         figures.append(figure(f"preprocess/{side}/cost", [1e3 * c for c in each], "ms/case", about))
         start = [a - few * c for a, c in zip(taken[side][few], each, strict=True)]
@@ -138,7 +144,7 @@ def monai(targets: Sequence[readers.Target], workers: int, before: Sequence[Figu
     """Measure MONAI on a few cases, less a run that has one case for each worker."""
     if not targets:
         return []
-    ours = {f.name: f.value for f in before}
+    ours = {f.name: f.value for f in before if f.name.endswith("/cost")}
     _, mean_hu = readers.measure("sitk-series", targets[:1], 1)
     costs = {}
     for kind in ("monai-itk", "monai-pydicom"):
@@ -151,7 +157,7 @@ def monai(targets: Sequence[readers.Target], workers: int, before: Sequence[Figu
         say(record.line(costs[kind]))
     best = min(costs, key=lambda kind: costs[kind].value)
     figures = list(costs.values())
-    for side in ("toolkit-first", "toolkit-second"):
+    for side in ("toolkit-first", "toolkit-second") if ours else ():
         ratio = costs[best].value / ours[f"preprocess/{side}/cost"]
         note = f"{_goal(f'{side} / monai')}; against {best}, the faster reader; of the same run"
         figures.append(figure(f"preprocess/ratio/{side} / monai", [ratio], "x", note))
