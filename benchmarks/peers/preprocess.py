@@ -126,7 +126,7 @@ def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
     for side, each in cost.items():
         if min(each) <= 0:
             say(f"{side}: more cases took less time; the machine is too busy for a rate, none is reported")
-            return figures
+            continue
         figures.append(figure(f"preprocess/{side}/rate", [1 / c for c in each], "cases/s", about))
         figures.append(figure(f"preprocess/{side}/cost", [1e3 * c for c in each], "ms/case", about))
         start = [a - few * c for a, c in zip(taken[side][few], each, strict=True)]
@@ -134,6 +134,8 @@ def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
         figures.append(figure(f"preprocess/{side}/start-up", start, "s", note))
     for ours in ("toolkit-first", "toolkit-second"):
         for theirs in ("sitk-series", "sitk-slices"):
+            if min(*cost[ours], *cost[theirs]) <= 0:
+                continue
             ratio = [t / o for o, t in zip(cost[ours], cost[theirs], strict=True)]
             name = f"{ours} / {theirs}"
             figures.append(figure(f"preprocess/ratio/{name}", ratio, "x", _goal(name)))
@@ -157,7 +159,9 @@ def monai(targets: Sequence[readers.Target], workers: int, before: Sequence[Figu
         say(record.line(costs[kind]))
     best = min(costs, key=lambda kind: costs[kind].value)
     figures = list(costs.values())
-    for side in ("toolkit-first", "toolkit-second") if ours else ():
+    for side in ("toolkit-first", "toolkit-second"):
+        if f"preprocess/{side}/cost" not in ours:
+            continue
         ratio = costs[best].value / ours[f"preprocess/{side}/cost"]
         note = f"{_goal(f'{side} / monai')}; against {best}, the faster reader; of the same run"
         figures.append(figure(f"preprocess/ratio/{side} / monai", [ratio], "x", note))
