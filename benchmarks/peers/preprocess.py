@@ -1,0 +1,206 @@
+"""From DICOM files to nodule crops: the toolkit, SimpleITK and MONAI on the same scans, in one run.
+
+``python -m benchmarks.peers.preprocess --scan FOLDER [--series 20 80] [--out FILE]``
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import record
+from benchmarks.peers import command, copies, gate, readers
+from benchmarks.record import Figure, figure
+
+FIRST_MM, SECOND_MM = 1.0, 1.05  # two settings with crops of 98 voxels, the second a little larger in mm
+EQUAL_MM = 0.6  # finer than the source on all axes: both filters are trilinear interpolation
+SAME_PLACE_HU = 5.0  # the grid of MONAI's crop lies up to half a voxel off
+SIDES = ("toolkit-first", "sitk-series", "toolkit-second", "sitk-slices")
+GOALS = {
+    "toolkit-first / sitk-series": 3.0,
+    "toolkit-second / sitk-series": 8.0,
+    "toolkit-first / monai": 30.0,
+    "toolkit-second / monai": 30.0,
+}
+
+Seconds = dict[str, dict[int, list[float]]]
+
+
+def main() -> None:
+    """Parse, measure, print, record."""
+    args = _arguments()
+    scan = args.scan or copies.default_scan(args.cache)
+    home = args.cache / "copies"
+    folders = dict(zip(sorted(args.series), copies.make_copies(scan, home, args.series), strict=True))
+    try:
+        read = copies.read_once(folders[max(folders)])
+        say(f"{max(folders)} copies, {read / 1e9:.2f} GB read once: the page cache is warm")
+        with tempfile.TemporaryDirectory(prefix="peers-", dir=args.cache) as work:
+            figures = measure(folders, Path(work), args.workers, args.repeat, args.monai)
+    finally:
+        if not args.keep:
+            shutil.rmtree(home, ignore_errors=True)
+    for found in figures:
+        print(record.line(found))
+    if args.out:
+        record.append(figures, args.out)
+
+
+def measure(
+    folders: Mapping[int, Path], work: Path, workers: int, repeat: int, monai_cases: int
+) -> list[Figure]:
+    """Check equality, then measure all sides in turn; raises `gate.UnequalError` before any time."""
+    few, many = min(folders), max(folders)
+    figures = equality(folders[few], work, workers)
+    targets = gate.targets(folders[many], FIRST_MM)
+    inside = [t for t in targets if Path(t.folder).is_relative_to(folders[few])]
+    chosen = {few: inside, many: targets}
+    taken: Seconds = {side: {few: [], many: []} for side in SIDES}
+    for turn in range(repeat):
+        for count in (few, many):
+            for side, seconds in _one_turn(folders[count], chosen[count], work, workers).items():
+                taken[side][count].append(seconds)
+                say(f"turn {turn + 1} {count:3d} cases {side:<16}{seconds:8.2f} s")
+    figures += rates(taken, few, many, workers)
+    figures += monai(inside[:monai_cases], workers, figures)
+    figures += memory(folders[many], work, workers)
+    return figures
+
+
+def _one_turn(archive: Path, targets: Sequence[readers.Target], work: Path, workers: int) -> dict[str, float]:
+    """Measure each side once, toolkit and SimpleITK in turn."""
+    index, first, second = (work / name for name in ("index", "first", "second"))
+    taken = {
+        "toolkit-first": command.preprocess(archive, first, index, FIRST_MM, workers)[0],
+        "sitk-series": readers.measure("sitk-series", targets, workers)[0],
+        "toolkit-second": command.preprocess(archive, second, index, SECOND_MM, workers)[0],
+        "sitk-slices": readers.measure("sitk-slices", targets, workers)[0],
+    }
+    clear(work)
+    return taken
+
+
+def clear(work: Path) -> None:
+    """Remove stores, crosswalks and indices, so that the next turn starts without them."""
+    for path in work.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def equality(archive: Path, work: Path, workers: int) -> list[Figure]:
+    """Compare crops of one case where the filters agree, and say how they differ where they do not.
+
+    Also compiles the kernels, so that no measured run has to.
+    """
+    one = work / "one"
+    folder = min(path for path in archive.rglob("copy-*") if path.is_dir())
+    shutil.copytree(folder, one)
+    figures = []
+    for spacing in (EQUAL_MM, FIRST_MM):
+        command.preprocess(one, work / f"at-{spacing}", work / "index", spacing, workers)
+        (target,) = gate.targets(one, spacing)
+        found = gate.differences(work / f"at-{spacing}", target)
+        if spacing == EQUAL_MM:
+            gate.check(found)
+        note = "equality gate" if spacing == EQUAL_MM else "target coarser in plane: ours is anti-aliased"
+        for name, value in found.items():
+            unit = "share" if name.startswith("share") else name.rpartition("_")[2]
+            figures.append(figure(f"preprocess/difference-{spacing}mm/{name}", [value], unit, note))
+    clear(work)
+    say(f"equal: {figures[0].value:.6f} of voxels within 1 HU at {EQUAL_MM} mm")
+    return figures
+
+
+def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
+    """Return the marginal rate of each side, its start-up, and ratios within the same turn."""
+    cost = {
+        side: [(b - a) / (many - few) for a, b in zip(seconds[few], seconds[many], strict=True)]
+        for side, seconds in taken.items()
+    }
+    about = f"warm page cache, {workers} processes, marginal between {few} and {many} cases of one nodule"
+    figures = []
+    for side, seconds in taken.items():
+        for count, each in seconds.items():
+            figures.append(figure(f"preprocess/{side}/seconds-{count}-cases", each, "s", "start-up included"))
+    for side, each in cost.items():
+        if min(each) <= 0:
+            say(f"{side}: more cases took less time; the machine is too busy for a rate, none is reported")
+            continue
+        figures.append(figure(f"preprocess/{side}/rate", [1 / c for c in each], "cases/s", about))
+        figures.append(figure(f"preprocess/{side}/cost", [1e3 * c for c in each], "ms/case", about))
+        start = [a - few * c for a, c in zip(taken[side][few], each, strict=True)]
+        note = "seconds at the smaller count less its marginal cost; kernels compiled before"
+        figures.append(figure(f"preprocess/{side}/start-up", start, "s", note))
+    for ours in ("toolkit-first", "toolkit-second"):
+        for theirs in ("sitk-series", "sitk-slices"):
+            if min(*cost[ours], *cost[theirs]) <= 0:
+                continue
+            ratio = [t / o for o, t in zip(cost[ours], cost[theirs], strict=True)]
+            name = f"{ours} / {theirs}"
+            figures.append(figure(f"preprocess/ratio/{name}", ratio, "x", _goal(name)))
+    return figures
+
+
+def monai(targets: Sequence[readers.Target], workers: int, before: Sequence[Figure]) -> list[Figure]:
+    """Measure MONAI on a few cases, less a run that has one case for each worker."""
+    if not targets:
+        return []
+    ours = {f.name: f.value for f in before if f.name.endswith("/cost")}
+    _, mean_hu = readers.measure("sitk-series", targets[:1], 1)
+    costs = {}
+    for kind in ("monai-itk", "monai-pydicom"):
+        short, _ = readers.measure(kind, targets[:workers], workers)
+        full, found_hu = readers.measure(kind, [*targets, *targets[:workers]], workers)
+        if abs(found_hu - mean_hu) > SAME_PLACE_HU:
+            raise gate.UnequalError(f"{kind}: crop of {found_hu:.1f} HU, SimpleITK's of {mean_hu:.1f}")
+        cost = 1e3 * (full - short) / len(targets)
+        costs[kind] = figure(f"preprocess/{kind}/cost", [cost], "ms/case", f"{len(targets)} cases; {_MONAI}")
+        say(record.line(costs[kind]))
+    best = min(costs, key=lambda kind: costs[kind].value)
+    figures = list(costs.values())
+    for side in ("toolkit-first", "toolkit-second"):
+        if f"preprocess/{side}/cost" not in ours:
+            continue
+        ratio = costs[best].value / ours[f"preprocess/{side}/cost"]
+        note = f"{_goal(f'{side} / monai')}; against {best}, the faster reader; of the same run"
+        figures.append(figure(f"preprocess/ratio/{side} / monai", [ratio], "x", note))
+    return figures
+
+
+def memory(archive: Path, work: Path, workers: int) -> list[Figure]:
+    """Return the peak resident memory of a worker and of the parent, from a run that is not timed."""
+    peaks = command.peak_rss_mib(archive, work / "memory", work / "index", FIRST_MM, workers)
+    clear(work)
+    note = "goal: a worker below 1024; sampled every 20 ms"
+    return [figure(f"preprocess/toolkit-first/peak-rss-{n}", [v], "MiB", note) for n, v in peaks.items()]
+
+
+def say(text: str) -> None:
+    """Talk on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+_MONAI = "LoadImage, EnsureChannelFirst, Spacing 1 mm bilinear, SpatialCrop; one thread a process"
+
+
+def _goal(name: str) -> str:
+    return f"goal {GOALS[name]:g}x" if name in GOALS else "no goal"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add: Callable[..., object] = parser.add_argument
+    add("--scan", type=Path, help="folder of one DICOM series with its LIDC XML (default: LIDC-IDRI-0001)")
+    add("--series", type=int, nargs=2, default=(20, 80), metavar="N", help="numbers of cases")
+    add("--repeat", type=int, default=3, help="measurements of each side, in turn")
+    add("--monai", type=int, default=4, metavar="N", help="cases for MONAI; 0 leaves it out")
+    add("--workers", type=int, default=2, help="processes of each side")
+    add("--cache", type=Path, default=copies.default_cache(), help="where copies and stores lie meanwhile")
+    add("--keep", action="store_true", help="keep the copies for another run")
+    add("--out", type=Path, help="append figures to this file (results/ is for quiet machines)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
