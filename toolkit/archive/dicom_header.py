@@ -145,9 +145,16 @@ def read_header(path: Path) -> SliceHeader:
 
     Raises `InputError` E-FILE-003 where it is not DICOM, E-FILE-005 where the system refuses.
     """
+    return probe_header(path) or pydicom_header(path)
+
+
+def probe_header(path: Path) -> SliceHeader | None:
+    """Read a header as `read_header` does, in one go; None where the first bytes are not DICOM's."""
     try:
         with path.open("rb", buffering=0) as file:
             head = file.read(_FIRST_READ)
+            if not is_dicom(head):
+                return None
             try:
                 return quick_header(head)
             except _UnusualError:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit.archive.dicom_header import SliceHeader, is_dicom, read_header
+from toolkit.archive.dicom_header import SliceHeader, probe_header, pydicom_header
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.errors import InputError, Problem
 
@@ -111,10 +111,11 @@ def _identify(path: Path) -> tuple[str, Any]:
         if name.endswith(".xml"):
             series_uid = sniff_lidc(path)
             return ("lidc", [series_uid, content_digest(path)]) if series_uid else ("other", None)
-        with path.open("rb", buffering=0) as file:
-            head = file.read(132)
-        if is_dicom(head) or name.endswith(DICOM_SUFFIXES):
-            return "dicom", read_header(path)
+        header = probe_header(path)
+        if header is None and name.endswith(DICOM_SUFFIXES):
+            header = pydicom_header(path)
+        if header is not None:
+            return "dicom", header
     except InputError as error:
         return "bad", list(vars(error.problem).values())
     except OSError as error:
