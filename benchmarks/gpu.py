@@ -32,7 +32,7 @@ class _Volume:
 
 
 def batch(seed: int) -> kernels.Bricks:
-    """A ragged batch of phantom nodules, packed on the host."""
+    """Pack a ragged batch of phantom nodules on the host."""
     bricks: list[kernels.Brick] = []
     for index in range(PATIENTS):
         patient = make_patient(seed, index)
@@ -91,11 +91,20 @@ def main() -> int:
     ceiling = 2 * buffer.nbytes / np.median(copy) / 1e6
     rate = [moved / ms / 1e6 for ms in kernel]
     figures: list[Figure] = [
-        figure("gpu.extract.kernel", [count / ms * 1e3 for ms in kernel], "nodules/s", "64^3, events, resident"),
+        figure(
+            "gpu.extract.kernel", [count / ms * 1e3 for ms in kernel], "nodules/s", "64^3, events, resident"
+        ),
         figure("gpu.extract.bandwidth", rate, "GB/s", "each input and output byte counted once"),
-        figure("gpu.copy", [2 * buffer.nbytes / ms / 1e6 for ms in copy], "GB/s", "device to device, read + write"),
+        figure(
+            "gpu.copy",
+            [2 * buffer.nbytes / ms / 1e6 for ms in copy],
+            "GB/s",
+            "device to device, read + write",
+        ),
         figure("gpu.extract.share", [100 * r / ceiling for r in rate], "%", "of the copy bandwidth"),
-        figure("gpu.extract.whole", [count / ms * 1e3 for ms in whole], "nodules/s", "pageable copies both ways"),
+        figure(
+            "gpu.extract.whole", [count / ms * 1e3 for ms in whole], "nodules/s", "pageable copies both ways"
+        ),
     ]
     for found in figures:
         print(line(found))

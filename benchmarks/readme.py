@@ -12,7 +12,9 @@ END = "<!-- end of speed -->"
 
 def newest() -> Path | None:
     """Return the newest file of results by its date, then by its name."""
-    files = sorted((ROOT / "benchmarks" / "results").glob("*.jsonl"), key=lambda p: (p.stem.split("_")[1], p.stem))
+    files = sorted(
+        (ROOT / "benchmarks" / "results").glob("*.jsonl"), key=lambda p: (p.stem.split("_")[1], p.stem)
+    )
     return files[-1] if files else None
 
 
@@ -20,7 +22,9 @@ def table(results: Path) -> str:
     """Return the figures of a file of results as Markdown."""
     rows = [json.loads(row) for row in results.read_text().splitlines()]
     about = rows[-1]
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if name != "toolkit")
+    versions = ", ".join(
+        f"{name} {number}" for name, number in about["versions"].items() if name != "toolkit"
+    )
     lines = [
         f"{about['cores']} cores of {about['cpu']}, {about['date']}, commit {about['commit'][:10]}; {versions}.",
         "Median, with the 20th and 80th percentile. Each comparison ran side by side in one run.",
@@ -30,7 +34,9 @@ def table(results: Path) -> str:
     ]
     for row in rows:
         spread = f"{row['p20']:.3g} - {row['p80']:.3g}"
-        lines.append(f"| {row['name']} | {row['value']:.3g} {row['unit']} | {spread} | {row['n']} | {row['note']} |")
+        lines.append(
+            f"| {row['name']} | {row['value']:.3g} {row['unit']} | {spread} | {row['n']} | {row['note']} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -51,7 +57,10 @@ def main() -> int:
     old = readme.read_text()
     new = render(old)
     if check:
-        print("README is fresh" if new == old else "README is stale: run python -m benchmarks.readme", file=sys.stderr)
+        print(
+            "README is fresh" if new == old else "README is stale: run python -m benchmarks.readme",
+            file=sys.stderr,
+        )
         return int(new != old)
     readme.write_text(new)
     return 0

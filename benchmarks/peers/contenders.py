@@ -14,7 +14,7 @@ Contender = Callable[[Sample], Any]
 
 def one_thread() -> None:
     """Give every library one thread."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
@@ -42,7 +42,7 @@ def toolkit_pack_both(sample: Sample) -> Any:
 
 def sitk_resample(sample: Sample, image: Any, air: float, pixel_type: int) -> Any:
     """Resample by SimpleITK onto the sample's target; `air` lies outside."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     where = (sample.origin_xyz, [sample.spacing_mm] * 3, sample.direction)
     return sitk.Resample(image, [sample.size] * 3, sitk.Transform(), sitk.sitkLinear, *where, air, pixel_type)
@@ -63,7 +63,7 @@ def sitk_smoothed(sample: Sample) -> Any:
 
     What SmoothingRecursiveGaussian does, without the pass along z, where these targets are finer.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sample.sitk_hu
     for axis, source_mm in enumerate(image.GetSpacing()):

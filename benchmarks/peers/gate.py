@@ -47,7 +47,7 @@ def differences(store: Path, target: Target) -> Mapping[str, float]:
     float32, since its conversion to int16 cuts off. The voxel that is compared is one whose centre
     lies inside the scan.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     reader = sitk.ImageSeriesReader()
     image = sitk_read(reader.GetGDCMSeriesFileNames(target.folder))

@@ -78,7 +78,7 @@ def _sample(
     spacing_mm: float,
     size: int,
 ) -> Sample:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     mask = np.asarray(_ball(hu.shape, at, step), np.uint8)
     matrix = np.column_stack([linear, at - linear @ np.full(3, (size - 1) / 2)])
@@ -105,7 +105,7 @@ def _volume(scan: Path | None) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     if scan is None:
         noise = np.random.default_rng(3).normal(-600, 250, (72, 256, 256))
         return noise.clip(AIR, 3071).astype(np.int16), np.array(LIDC_SPACING_ZYX)
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     folder = next(scan.rglob("*.dcm")).parent
     image = sitk_read(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))

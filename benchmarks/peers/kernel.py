@@ -65,7 +65,7 @@ def measure(scan: Path | None, size: int, bricks: int, rounds: int) -> list[Figu
 
 def check(name: str, sample: Sample) -> None:
     """Raise `UnequalError` unless image and mask are SimpleITK's, rounded."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image, occupancy = c.toolkit_both(sample)
     pairs = (

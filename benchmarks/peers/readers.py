@@ -59,7 +59,7 @@ def prepare(kind: str) -> None:
 
 def sitk_resample(image: Any, target: Target, pixel_type: int | None = None) -> Any:
     """Return the crop of an image by SimpleITK: linear, -1024 outside, in the image's type."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     kind = image.GetPixelID() if pixel_type is None else pixel_type
     size, spacing = [target.side] * 3, [target.spacing_mm] * 3
@@ -69,7 +69,7 @@ def sitk_resample(image: Any, target: Target, pixel_type: int | None = None) -> 
 
 def sitk_read(files: Sequence[str]) -> Any:
     """Return a volume of some slices, as `ImageSeriesReader` makes it."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(list(files))
@@ -78,7 +78,7 @@ def sitk_read(files: Sequence[str]) -> Any:
 
 def sitk_series(target: Target) -> float:
     """Take the usual way: let GDCM sort the folder, read all of it, resample."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sitk_read(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(target.folder))
     crop = sitk_resample(image, target)  # a name of its own: a view does not keep its image alive
@@ -87,7 +87,7 @@ def sitk_series(target: Target) -> float:
 
 def sitk_slices(target: Target) -> float:
     """Read only the files that the crop needs, which somebody already knows, and resample."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     crop = sitk_resample(sitk_read(target.files), target)
     return _sum(sitk.GetArrayViewFromImage(crop))

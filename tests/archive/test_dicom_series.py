@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813  (its own documentation's name)
+import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
