@@ -174,6 +174,15 @@ def test_several_values_where_one_belongs_are_refused(tmp_path, tag, data):
         read_header(path)
 
 
+def test_elements_out_of_order_are_left_to_pydicom(tmp_path):
+    data = simple_series(tmp_path)[0].read_bytes()
+    rows, columns = (data.index(bytes((0x28, 0, number, 0)) + b"US") for number in (0x10, 0x11))
+    swapped = data[:rows] + data[columns : columns + 10] + data[rows : rows + 10] + data[columns + 10 :]
+    assert columns == rows + 10
+    assert quick(data) is not None
+    assert quick(swapped) is None
+
+
 def test_nothing_but_pixels_follows_the_header(tmp_path):
     d = odd("plain")
     del d.PixelData

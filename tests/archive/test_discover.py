@@ -1,5 +1,6 @@
 """What belongs together in a folder of anything, and what is said of the rest."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,10 @@ def test_links(tmp_path):
             "ct",
         }
         assert {p.code for p in found.refused} == {"E-FILE-004"}
+    for path in (outside / "far.nii.gz", root / "store" / "real.nii.gz"):
+        os.utime(path, ns=(7, 7))  # nothing but the target tells the link of now from the one of before
+    catalog(root, None, SeriesRules(), cache)
+    assert (outside / "far.nii.gz").stat().st_size == (root / "in.nii.gz").stat().st_size
     (root / "in.nii.gz").unlink()
     (root / "in.nii.gz").symlink_to(outside / "far.nii.gz")
     assert [c.case_id for c in catalog(root, None, SeriesRules(), cache).cases] == ["store/real"]

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.archive.dicom_files import make_slices, positions, stored_values, write_all
+from tests.archive.lidc_files import SQUARE, message, nodule, roi, session
 from tests.archive.volume_files import canonical_geometry, write_nifti
 from toolkit.archive.case import Case, Finding, MaskFile, Point
 from toolkit.archive.catalog import catalog
@@ -143,6 +145,21 @@ def test_readings_need_their_dicom_slices(tmp_path, cases):
     case = replace(scan(tmp_path), masks=lidc.masks)
     with pytest.raises(InputError, match="E-LIDC-002"):
         find(case, case.source, 3.0)
+
+
+def test_readings_of_an_uneven_stack_count_slices_by_thickness(tmp_path):
+    places = positions(6)
+    places[3:] += (0, 0, 1.0)  # steps of 2.5, 2.5, 3.5, 2.5, 2.5 mm
+    slices = make_slices(stored_values((6, 9, 9)), places=places)
+    write_all(tmp_path, slices)
+    drawn = [roi(SQUARE, float(places[k][2]), slices[k].SOPInstanceUID) for k in (1, 2)]
+    reads = [session(nodule(f"n{k}", *drawn, malignancy="5")) for k in range(4)]
+    (tmp_path / "a.xml").write_text(message(*reads))
+    (case,) = catalog(tmp_path, None, SeriesRules(allow_uneven=True), IndexCache(None)).cases
+    (finding,), _ = find(case, case.source, 3.0)
+    thickness = np.array([2.5, 3.0])
+    assert finding.volume_mm3 == pytest.approx(9 * thickness.sum() * 0.75 * 0.5)
+    assert finding.center_lps_mm[2] == pytest.approx(np.average(places[1:3, 2], weights=thickness))
 
 
 def test_a_manifest_speaks_for_readings_too(cases):
