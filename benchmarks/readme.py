@@ -26,7 +26,8 @@ def table(results: Path) -> str:
         f"{name} {number}" for name, number in about["versions"].items() if name != "toolkit"
     )
     lines = [
-        f"{about['cores']} cores of {about['cpu']}, {about['date']}, commit {about['commit'][:10]}; {versions}.",
+        f"{about['cores']} cores of {about['cpu']}, {about['date']}, commit {about['commit'][:10]};",
+        f"{versions}.",
         "Median, with the 20th and 80th percentile. Each comparison ran side by side in one run.",
         "",
         "| figure | median | p20 - p80 | n | note |",

@@ -32,7 +32,8 @@ def cache_folder() -> Path:
 _outer, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
 try:
     from kernels.cpu import extract_aligned, extract_direct
+    from kernels.cpu_rows import extract_rows
 finally:
     config.CACHE_DIR = _outer
 
-__all__ = ["extract_aligned", "extract_direct"]
+__all__ = ["extract_aligned", "extract_direct", "extract_rows"]

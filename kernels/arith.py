@@ -33,13 +33,12 @@ MAX_TAPS = 2 * MAX_HALF_WIDTH + 1  # `pack` refuses what would need more
 
 
 @njit
-def position(matrix, brick, axis, z, y, x):
-    """Return where target voxel (z, y, x) lies along one axis of its brick, in nominal voxels."""
-    return (
-        matrix[brick, axis, 0] * np.float32(z)
-        + matrix[brick, axis, 1] * np.float32(y)
-        + matrix[brick, axis, 2] * np.float32(x)
-    ) + matrix[brick, axis, 3]
+def position(mz, my, mx, shift, z, y, x):
+    """Return where target voxel (z, y, x) lies along one brick axis, in nominal voxels.
+
+    The four numbers are that axis' row of the matrix.
+    """
+    return (mz * np.float32(z) + my * np.float32(y) + mx * np.float32(x)) + shift
 
 
 @njit
@@ -65,6 +64,16 @@ def slice_below(positions, start, count, p):
         else:
             high = middle
     return low
+
+
+@njit
+def slice_position(positions, start, count, p):
+    """Return a nominal position in slices, and the gap in nominal voxels between its neighbours."""
+    below = slice_below(positions, start, count, p)
+    gap = positions[start + below + 1] - positions[start + below]
+    p = np.float32(below) + (p - positions[start + below]) / gap
+    # where slices lie close, half a nominal voxel beyond the end is out of the tent's reach
+    return min(max(p, -HALF), np.float32(count - 1) + HALF), gap
 
 
 @njit
@@ -149,20 +158,16 @@ def extract_voxels(
     while voxel < size * size * size:
         z, y, x = np.int32(voxel // (size * size)), np.int32((voxel // size) % size), np.int32(voxel % size)
         voxel = np.int32(voxel + step)
-        pz = position(matrix, b, 0, z, y, x)
-        py = position(matrix, b, 1, z, y, x)
-        px = position(matrix, b, 2, z, y, x)
+        pz = position(matrix[b, 0, 0], matrix[b, 0, 1], matrix[b, 0, 2], matrix[b, 0, 3], z, y, x)
+        py = position(matrix[b, 1, 0], matrix[b, 1, 1], matrix[b, 1, 2], matrix[b, 1, 3], z, y, x)
+        px = position(matrix[b, 2, 0], matrix[b, 2, 1], matrix[b, 2, 2], matrix[b, 2, 3], z, y, x)
         if is_outside(pz, end) or is_outside(py, np.float32(ny - 1)) or is_outside(px, np.float32(nx - 1)):
             image[z, y, x] = AIR
             occupancy[z, y, x] = np.uint8(0)
             continue
         gap = ONE
         if start >= 0:
-            below = slice_below(positions, start, nz, pz)
-            gap = positions[start + below + 1] - positions[start + below]
-            pz = np.float32(below) + (pz - positions[start + below]) / gap
-            # where slices lie close, half a nominal voxel beyond the end is out of the tent's reach
-            pz = min(max(pz, -HALF), np.float32(nz - 1) + HALF)
+            pz, gap = slice_position(positions, start, nz, pz)
         wz, wy, wx = half_width(norm[b, 0], gap), half_width(norm[b, 1], ONE), half_width(norm[b, 2], ONE)
         z0, z1 = first_tap(pz, wz), last_tap(pz, wz, nz)
         y0, y1 = first_tap(py, wy), last_tap(py, wy, ny)

@@ -136,7 +136,7 @@ def extract(bricks: Bricks, size: int) -> tuple[Any, Any]:
     image = np.empty((n, size, size, size), np.int16)
     occupancy = np.empty((n, size, size, size), np.uint8)
     for b in range(n):
-        kernel = _compiled.extract_aligned if is_aligned(bricks, b) else _compiled.extract_direct
+        kernel = _compiled.extract_aligned if is_aligned(bricks, b) else _compiled.extract_rows
         kernel(*bricks.table, b, image[b], occupancy[b])
     return image, occupancy
 

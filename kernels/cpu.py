@@ -1,30 +1,18 @@
 """CPU back end: serial kernels that hold no GIL, one brick a call.
 
-`extract_direct` works for any affine. `extract_aligned` is the fast path for a matrix without
+`extract_direct` is the definition, voxel by voxel. `extract_aligned` is the fast path for a matrix without
 off-diagonal entries (an axial scan): weights depend on one axis each, so the sum is done in a z, a y
 and an x pass. It adds the same float32 numbers in the same order and is equal to the last bit.
 """
 
 import numpy as np
-from numba import boolean, float32, int16, int32, int64, njit, uint8, void
+from numba import int64, njit
 
 from kernels import arith
-
-_TABLE = (
-    int16[::1],  # hu
-    uint8[::1],  # mask
-    int64[::1],  # offset
-    int32[:, ::1],  # shape
-    float32[:, :, ::1],  # matrix
-    float32[:, ::1],  # norm
-    float32[::1],  # positions
-    int64[::1],  # position_start
-    boolean[::1],  # has_mask
-)
-_SIGNATURE = void(*_TABLE, int64, int16[:, :, ::1], uint8[:, :, ::1])
+from kernels.signatures import EXTRACT_BRICK
 
 
-@njit(_SIGNATURE, nogil=True, cache=True)
+@njit(EXTRACT_BRICK, nogil=True, cache=True)
 def extract_direct(
     hu, mask, offset, shape, matrix, norm, positions, position_start, has_mask, b, image, occupancy
 ):
@@ -104,7 +92,7 @@ def _columns(row, first, number, weights, taps, out):
                 out[x] += weights[tap, x] * row[first[x] + tap]
 
 
-@njit(_SIGNATURE, nogil=True, cache=True)
+@njit(EXTRACT_BRICK, nogil=True, cache=True)
 def extract_aligned(
     hu, mask, offset, shape, matrix, norm, positions, position_start, has_mask, b, image, occupancy
 ):

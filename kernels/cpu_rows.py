@@ -12,50 +12,54 @@ from kernels import arith
 from kernels.signatures import EXTRACT_BRICK
 
 
-@njit(error_model="numpy")
-def _row_positions(matrix, b, z, y, last_yx, positions, start, nz, p, gap, inside):
-    """Write positions (3, size) of a row, gaps between slices, and which voxels are inside."""
-    end = np.float32(nz - 1) if start < 0 else positions[start + nz - 1]
-    for x in range(inside.shape[0]):
-        pz = arith.position(matrix, b, 0, z, y, x)
-        py = arith.position(matrix, b, 1, z, y, x)
-        px = arith.position(matrix, b, 2, z, y, x)
-        inside[x] = not (
-            arith.is_outside(pz, end)
-            or arith.is_outside(py, last_yx[0])
-            or arith.is_outside(px, last_yx[1])
-        )
-        p[0, x] = pz if inside[x] else arith.ZERO  # any voxel that exists: its result is replaced
-        p[1, x] = py if inside[x] else arith.ZERO
-        p[2, x] = px if inside[x] else arith.ZERO
-        gap[x] = arith.ONE
-    if start >= 0:
-        for x in range(inside.shape[0]):
-            p[0, x], gap[x] = arith.slice_position(positions, start, nz, p[0, x])
+@njit
+def _row_positions(matrix, b, z, y, last, p, inside):
+    """Write positions (3, size) of a row, and which of its voxels are inside."""
+    inside[:] = True
+    for axis in range(3):
+        row = p[axis]
+        mz, my, mx, shift = matrix[b, axis, 0], matrix[b, axis, 1], matrix[b, axis, 2], matrix[b, axis, 3]
+        end = last[axis]
+        for x in range(row.shape[0]):
+            row[x] = arith.position(mz, my, mx, shift, z, y, x)
+            inside[x] &= not arith.is_outside(row[x], end)
+    for axis in range(3):
+        row = p[axis]
+        for x in range(row.shape[0]):  # outside any voxel that exists will do: its result is replaced
+            row[x] = row[x] if inside[x] else arith.ZERO
+
+
+@njit
+def _row_slices(positions, start, nz, norm_z, p, width):
+    """Turn positions in an uneven stack into slices, and write the tents' widths there."""
+    for x in range(p.shape[0]):
+        p[x], gap = arith.slice_position(positions, start, nz, p[x])
+        width[x] = arith.half_width(norm_z, gap)
 
 
 @njit(error_model="numpy")
 def _row_weights(p, width, count, stride, first, number, total, weights, offsets):
     """Write weights and flat offsets (taps, size) of one axis; return how many taps there are."""
-    size = p.shape[0]
-    taps = 0
+    size, last = p.shape[0], np.int32(count - 1)
     for x in range(size):
         first[x] = arith.first_tap(p[x], width[x])
-        number[x] = arith.last_tap(p[x], width[x], count) - first[x] + 1
-        taps = max(taps, number[x])
+        number[x] = np.int32(arith.last_tap(p[x], width[x], count) - first[x] + 1)
         total[x] = arith.ZERO
-    for t in range(taps):
-        for x in range(size):
-            weight = arith.tent(first[x] + t, p[x], arith.ONE / width[x])
-            weight = weight if t < number[x] else arith.ZERO
-            weights[t, x] = weight
-            total[x] += weight
-            offsets[t, x] = min(first[x] + t, count - 1) * stride
+    taps = np.int32(0)
     for x in range(size):
-        total[x] = arith.ONE / total[x]
+        taps = max(taps, number[x])
     for t in range(taps):
+        row, offset = weights[t], offsets[t]
         for x in range(size):
-            weights[t, x] *= total[x]
+            tap = np.int32(first[x] + np.int32(t))
+            weight = arith.tent(tap, p[x], arith.ONE / width[x])
+            row[x] = weight if t < number[x] else arith.ZERO
+            total[x] += row[x]
+            offset[x] = np.int32(min(tap, last) * stride)
+    for t in range(taps):
+        row = weights[t]
+        for x in range(size):
+            row[x] *= arith.ONE / total[x]
     return taps
 
 
@@ -108,16 +112,21 @@ def extract_rows(
 ):
     """Fill ``image`` and ``occupancy`` (size, size, size) of brick `b`, row by row."""
     size = image.shape[0]
-    nz, ny, nx = shape[b, 0], shape[b, 1], shape[b, 2]
-    counts, strides = (nz, ny, nx), (ny * nx, nx, 1)
-    begin, stop = offset[b], offset[b] + np.int64(nz) * ny * nx
+    nz, ny, nx = np.int64(shape[b, 0]), np.int64(shape[b, 1]), np.int64(shape[b, 2])
+    counts, strides = (nz, ny, nx), (ny * nx, nx, np.int64(1))
+    begin, stop = offset[b], offset[b] + nz * ny * nx
     hu_b, mask_b = hu[begin:stop], mask[begin:stop]
-    last_yx = (np.float32(ny - 1), np.float32(nx - 1))
+    last = np.array([nz - 1, ny - 1, nx - 1], np.float32)
+    start = position_start[b]
+    if start >= 0:
+        last[0] = positions[start + nz - 1]
     p, width = np.empty((3, size), np.float32), np.empty((3, size), np.float32)
+    for axis in range(3):
+        width[axis] = arith.half_width(norm[b, axis], arith.ONE)
     weights = np.empty((3, arith.MAX_TAPS, size), np.float32)
-    offsets = np.empty((3, arith.MAX_TAPS, size), np.int64)
-    first, number = np.empty(size, np.int64), np.empty(size, np.int64)
-    gap, total, line = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
+    offsets = np.empty((3, arith.MAX_TAPS, size), np.int32)
+    first, number = np.empty(size, np.int32), np.empty(size, np.int32)
+    total, line = np.empty(size, np.float32), np.empty(size, np.float32)
     column, value = np.empty(size, np.float32), np.empty(size, np.float32)
     inside, taps = np.empty(size, np.bool_), np.empty(3, np.int64)
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
@@ -125,11 +134,9 @@ def extract_rows(
         _mask_bounds(mask_b.reshape((nz, ny, nx)), low, high)
     for z in range(size):
         for y in range(size):
-            _row_positions(matrix, b, z, y, last_yx, positions, position_start[b], nz, p, gap, inside)
-            for x in range(size):
-                width[0, x] = arith.half_width(norm[b, 0], gap[x])
-                width[1, x] = arith.half_width(norm[b, 1], arith.ONE)
-                width[2, x] = arith.half_width(norm[b, 2], arith.ONE)
+            _row_positions(matrix, b, z, y, last, p, inside)
+            if start >= 0:
+                _row_slices(positions, start, nz, norm[b, 0], p[0], width[0])
             for axis in range(3):
                 taps[axis] = _row_weights(
                     p[axis],

@@ -54,6 +54,7 @@ def test_an_edited_definition_gives_a_new_result(copy):
 def test_cache_folder_follows_every_source(copy):
     """`cache_folder` alone is asked, of a copy whose back end compiles nothing."""
     (copy / "kernels" / "cpu.py").write_text("extract_aligned = extract_direct = None\n")
+    (copy / "kernels" / "cpu_rows.py").write_text("extract_rows = None\n")
     seen = {python(FOLDER, copy)}
     assert python(FOLDER, copy) in seen
     for name in ("arith.py", "bricks.py", "cpu.py"):
@@ -67,6 +68,7 @@ def test_cache_folder_follows_every_source(copy):
 
 def test_a_cache_that_cannot_be_written_is_no_failure(copy):
     (copy / "kernels" / "cpu.py").write_text("extract_aligned = extract_direct = None\n")
+    (copy / "kernels" / "cpu_rows.py").write_text("extract_rows = None\n")
     (copy / "cache").write_text("a file where the folder should be")
     assert "toolkit-kernels-" in python(f"import tempfile; tempfile.tempdir = '.'; {FOLDER}", copy)
 

@@ -1,14 +1,14 @@
 """What an archive holds: a case is a patient, a lazy volume and the regions somebody marked in it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.archive.geometry import Box, Geometry
-from toolkit.errors import Problem
+from toolkit.errors import InputError, Problem
 
 MaskSource = Literal["reader", "consensus", "volume", "none"]
 
@@ -43,6 +43,13 @@ class LabelSource(Protocol):
 
         One pass in any order, with bounded memory.
         """
+
+
+class Unopened(Protocol):
+    """A scan whose headers are known and not yet judged."""
+
+    def open(self) -> tuple[VolumeSource, tuple[Problem, ...]]:
+        """Return the scan and notes on it; raises `InputError` where it cannot be trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +128,13 @@ class Case:
     image
         The file or folder, for people.
     source
-        The lazy volume; None where `problem` says why.
+        The lazy volume; None where `problem` says why, or before `opened`.
     digest
         Hex digest of header bytes and file sizes of image and masks.
     split
         As the manifest has it; empty where it has none.
+    unopened
+        The scan before `opened`: judging a series takes milliseconds, which workers can share.
     """
 
     case_id: str
@@ -138,3 +147,15 @@ class Case:
     split: str = ""
     notes: tuple[Problem, ...] = ()
     problem: Problem | None = None
+    unopened: Unopened | None = None
+
+
+def opened(case: Case) -> Case:
+    """Return the case with its scan judged: a source and notes, or the problem."""
+    if case.unopened is None or case.problem is not None:
+        return case
+    try:
+        source, notes = case.unopened.open()
+    except InputError as error:
+        return replace(case, unopened=None, problem=error.problem)
+    return replace(case, unopened=None, source=source, notes=(*case.notes, *notes))

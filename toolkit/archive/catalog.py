@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.archive.case import Case, MaskFile, Point
+from toolkit.archive.case import Case, MaskFile, Point, opened
 from toolkit.archive.dicom_series import SeriesRules, SliceFile
 from toolkit.archive.discover import (
     Discovery,
@@ -37,7 +38,13 @@ def scan_here(folders: Iterable[str]) -> Iterable[Scanned]:
 
 
 def catalog(
-    root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCache, scan: Scan = scan_here
+    root: Path,
+    manifest: Path | None,
+    rules: SeriesRules,
+    cache: IndexCache,
+    scan: Scan = scan_here,
+    *,
+    open_cases: bool = True,
 ) -> Discovery:
     """Find the cases of an archive, reading no header that the index holds unchanged.
 
@@ -49,6 +56,8 @@ def catalog(
         A ``cases.csv`` that names the cases, instead of the usual conventions.
     scan
         Scans folders that the index does not know, in any order.
+    open_cases
+        Whether to judge each scan here; otherwise whoever uses a case calls `opened`.
 
     Raises
     ------
@@ -73,6 +82,8 @@ def catalog(
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
         raise NothingFoundError(Problem("E-CASE-004", "no case found", action=action, files=(str(root),)))
+    if open_cases:
+        found = replace(found, cases=tuple(map(opened, found.cases)))
     return found
 
 

@@ -1,5 +1,6 @@
 """A DICOM CT series as one volume: order by position, check the geometry, read only what is needed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,18 @@ class DicomSeries:
         return [np.asarray(self.reorientation.array(array), np.int16) for array in arrays]
 
 
+@dataclass(frozen=True)
+class SeriesFiles:
+    """The slices of a series, not yet judged; an `Unopened` scan."""
+
+    files: tuple[SliceFile, ...]
+    rules: SeriesRules
+
+    def open(self) -> tuple[DicomSeries, tuple[Problem, ...]]:
+        """Do what `build_series` does."""
+        return build_series(self.files, self.rules)
+
+
 def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomSeries, tuple[Problem, ...]]:
     """Make one volume of the CT slices of one series.
 
@@ -127,16 +140,15 @@ def _check_slice(file: SliceFile) -> None:
         raise _refuse("E-DCM-005", "multi-frame CT", f"{h.frames} frames", "1", "Series skipped", file.path)
     if not h.has_pixels:
         raise _refuse("E-DCM-006", "no pixel data", "", "", "Series skipped", file.path)
-    needed = {
-        "ImagePositionPatient": len(h.position) == 3,
-        "ImageOrientationPatient": len(h.orientation) == 6,
-        "PixelSpacing": len(h.spacing) == 2 and min(h.spacing) > 0,
-        "Rows and Columns": bool(h.rows and h.columns),
-        "SeriesInstanceUID": bool(h.series_uid),
-    }
-    missing = [name for name, present in needed.items() if not present]
-    numbers = (*h.position, *h.orientation, *h.spacing)
-    if missing or not np.all(np.isfinite(numbers)):
+    needed = (
+        ("ImagePositionPatient", len(h.position) == 3),
+        ("ImageOrientationPatient", len(h.orientation) == 6),
+        ("PixelSpacing", len(h.spacing) == 2 and min(h.spacing) > 0),
+        ("Rows and Columns", bool(h.rows and h.columns)),
+        ("SeriesInstanceUID", bool(h.series_uid)),
+    )
+    missing = [name for name, present in needed if not present]
+    if missing or not all(map(math.isfinite, (*h.position, *h.orientation, *h.spacing))):
         text = ", ".join(missing) or "a number that is not finite"
         raise _refuse("E-DCM-002", "header incomplete", f"no usable {text}", "", "Series skipped", file.path)
     if h.samples not in (None, 1) or h.bits_allocated not in (8, 16) or not h.bits_stored:

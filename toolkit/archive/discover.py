@@ -8,12 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
-from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesRules, SliceFile, build_series
+from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesFiles, SeriesRules, SliceFile
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
 from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
-from toolkit.errors import InputError, Problem
+from toolkit.errors import Problem
 
 Folders = Mapping[Path, Sequence[FileEntry]]
 
@@ -94,7 +94,7 @@ def _not_a_slice(file: SliceFile) -> str:
 def series_case(
     uid: str, files: Sequence[SliceFile], readings: Iterable[tuple[str, str]], rules: SeriesRules
 ) -> Case:
-    """Return the case of one DICOM series; its `problem` says why it cannot be used."""
+    """Return the case of one DICOM series, not yet opened."""
     masks = sorted(readings)
     digests = sorted(f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files)
     patients = sorted({f.header.patient_id for f in files})
@@ -103,36 +103,27 @@ def series_case(
         patient_id=patients[0] or files[0].header.study_uid or uid,
         image=os.path.commonpath([Path(f.path).parent for f in files]),
         source=None,
+        unopened=SeriesFiles(tuple(files), rules),
         masks=tuple(MaskFile(path, "lidc") for path, _ in masks),
         digest=digest_of([*digests, *(digest for _, digest in masks)]),
     )
-    try:
-        if len(patients) > 1:
-            raise InputError(
-                Problem(
-                    "E-DCM-004",
-                    "PatientID differs between slices",
-                    f"{len(patients)} values",
-                    "1",
-                    "Series skipped",
-                )
-            )
-        source, notes = build_series(files, rules)
-    except InputError as error:
-        return replace(case, problem=error.problem)
-    return replace(case, source=source, notes=notes)
+    if len(patients) > 1:
+        what, measured = "PatientID differs between slices", f"{len(patients)} values"
+        return replace(case, problem=Problem("E-DCM-004", what, measured, "1", "Series skipped"))
+    return case
 
 
 def volume_case(
     case_id: str, patient_id: str, path: Path, entry: FileEntry, masks: Sequence[tuple[MaskFile, str]]
 ) -> Case:
     """Return the case of one volume file with its masks, each with the digest of its content."""
-    case = Case(case_id, patient_id, str(path), None, tuple(mask for mask, _ in masks))
+    case = Case(case_id, patient_id, str(path), None, masks=tuple(mask for mask, _ in masks))
     if entry.kind == "bad":
         found = problem(entry.facts)
         return replace(case, problem=found, digest=digest_of([f"{entry.size} {found.code}"]))
     header = VolumeHeader.from_json(entry.facts)
-    digests = [f"{header.header_digest} {entry.size}", *(digest for _, digest in masks)]
+    size = (entry.facts["data_state"] or [entry.size])[0]  # of the data, where the header lies apart
+    digests = [f"{header.header_digest} {size}", *(digest for _, digest in masks)]
     return replace(case, source=file_volume(header), notes=header.notes, digest=digest_of(digests))
 
 

@@ -10,6 +10,8 @@ from toolkit.archive.dicom_header import SliceHeader, probe_header, pydicom_head
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.errors import InputError, Problem
 
+_TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
+
 
 class FileEntry(NamedTuple):
     """What one file is.
@@ -145,10 +147,10 @@ def slice_header(facts: Any) -> SliceHeader:
     """Rebuild the header that `scan_folder` stored."""
     if isinstance(facts, SliceHeader):
         return facts
-    header = SliceHeader(*facts)
-    return header._replace(
-        position=tuple(header.position), orientation=tuple(header.orientation), spacing=tuple(header.spacing)
-    )
+    values = list(facts)
+    for field in _TUPLES:
+        values[field] = tuple(values[field])
+    return SliceHeader(*values)
 
 
 def problem(facts: Any) -> Problem:

@@ -57,8 +57,8 @@ class Collector:
         self, writer: ShardWriter, case_id: str, case: Case | None, key: str, result: Extracted
     ) -> None:
         patient_id = self._id_key.hash("patient", case.patient_id) if case is not None else ""
-        notes = (*(case.notes if case is not None else ()), *result.notes)
-        facts = {**result.scan, "notes": sorted({(note.code, note.public) for note in notes})}
+        notes = {(note.code, note.public) for note in (*result.scan_notes, *result.notes)}
+        facts = {**result.scan, "notes": sorted(notes)}
         side = self._settings.side
         if result.problem is not None or not result.findings:
             entry = _refusal(case_id, patient_id, key, result.problem, facts)
@@ -85,7 +85,7 @@ class Collector:
 
 def nodule_id(case_id: str, finding: Finding, id_key: IdKey) -> str:
     """Return a nodule's id: its case's and its number, or a hash of the name that a manifest gave it."""
-    if finding.name.isdecimal() and len(finding.name) <= 3:
+    if finding.name.isdecimal() and len(finding.name) <= 3 and str(int(finding.name)) == finding.name:
         return f"{case_id}-{int(finding.name):03d}"
     return f"{case_id}-{id_key.hash('nodule', finding.name)}"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kernels
-from toolkit.archive.case import Case, Finding, VolumeSource
+from toolkit.archive.case import Case, Finding, VolumeSource, opened
 from toolkit.archive.geometry import Box, Geometry
 from toolkit.archive.regions import find
 from toolkit.errors import InputError, Problem
@@ -38,6 +38,8 @@ class Extracted:
         Why it was refused; None where it is done or empty.
     findings, notes
         What was found in it, and what was noted while looking.
+    scan_notes
+        What was noted on the scan itself.
     images, masks
         int16 and uint8 (n, side, side, side); None while `bricks` still await the GPU.
     bricks
@@ -53,6 +55,7 @@ class Extracted:
     problem: Problem | None = None
     findings: tuple[Finding, ...] = ()
     notes: tuple[Problem, ...] = ()
+    scan_notes: tuple[Problem, ...] = ()
     images: NDArray[np.int16] | None = None
     masks: NDArray[np.uint8] | None = None
     bricks: kernels.Bricks | None = None
@@ -76,7 +79,7 @@ def extract_case(task: Task) -> Extracted:
 
 
 def _extract(task: Task) -> Extracted:
-    case, settings = task.case, task.settings
+    case, settings = opened(task.case), task.settings
     if case.problem is not None or case.source is None:
         return Extracted(problem=case.problem)
     source = case.source
@@ -87,12 +90,13 @@ def _extract(task: Task) -> Extracted:
     geometry = source.geometry
     scan = {"spacing_mm": [round(s, 6) for s in geometry.spacing_mm], "shape_zyx": list(geometry.shape_zyx)}
     if not findings:
-        return Extracted(notes=notes, scan=scan)
+        return Extracted(notes=notes, scan_notes=case.notes, scan=scan)
     bricks, facts = read_bricks(source, findings, settings)
     packed = kernels.pack(bricks, settings.side)
     result = Extracted(
         findings=findings,
         notes=notes,
+        scan_notes=case.notes,
         bricks=packed,
         facts=tuple(facts),
         bytes_read=packed.hu.nbytes,

@@ -4,6 +4,7 @@ Unlike `concurrent.futures`, the parent knows which task each process holds: a p
 (out of memory, a crash in a decoder) costs that task alone, which is named, and is replaced.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -131,6 +132,7 @@ def _serve(connection: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import toolkit.preprocess.warm  # noqa: F401  # while the parent reads the archive
 
+    gc.freeze()  # what was imported stays: no collection need walk through it again
     while True:
         try:
             function, task = connection.recv()

@@ -111,7 +111,14 @@ def preprocess(job: Job) -> Summary:
         pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers))
         cache = IndexCache(job.index_cache)
         stack.callback(cache.close)
-        found = catalog(job.archive, job.manifest, job.settings.rules, cache, lambda f: scan_in(pool, f))
+        found = catalog(
+            job.archive,
+            job.manifest,
+            job.settings.rules,
+            cache,
+            lambda folders: scan_in(pool, folders),
+            open_cases=job.dry_run,
+        )
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
         keys = {name: case_key(case, job.settings, job.id_key) for name, case in cases.items()}
