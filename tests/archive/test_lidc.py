@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.archive.lidc_files import SQUARE, message, nodule, point_mark, roi, session
+from toolkit.archive import lidc
 from toolkit.archive.lidc import LidcRead, combine_reads, read_lidc
 from toolkit.archive.lidc_head import sniff_lidc
 from toolkit.errors import InputError
@@ -156,3 +157,32 @@ def test_sniff_reads_the_head_only(tmp_path: Path) -> None:
     assert sniff_lidc(write(tmp_path, message() + "<" * 10_000)) == "1.2.3"
     late = message(session()).replace("<ResponseHeader>", f"<!--{' ' * 70_000}--><ResponseHeader>")
     assert sniff_lidc(write(tmp_path, late)) is None
+
+
+def test_points_mean_the_same_one_by_one_and_in_runs(phantom_archive: Path, monkeypatch) -> None:
+    """The quick way through points is no other reading: with and without it, all is equal."""
+    files = sorted(phantom_archive.rglob("*.xml"))
+    assert all(b"toolkit-points" in lidc.compact(path.read_bytes()) for path in files)
+    quick = [read_lidc(path) for path in files]
+    monkeypatch.setattr(lidc, "compact", lambda data: data)
+    for path, found in zip(files, quick, strict=True):
+        plain = read_lidc(path)
+        assert len(found.readings) == len(plain.readings) > 0
+        for one, other in zip(found.readings, plain.readings, strict=True):
+            assert (one.nodule_id, one.malignancy, one.reader) == (
+                other.nodule_id,
+                other.malignancy,
+                other.reader,
+            )
+            for a, b in zip(one.outlines, other.outlines, strict=True):
+                assert (a.sop_uid, a.z_mm, a.inclusion) == (b.sop_uid, b.z_mm, b.inclusion)
+                np.testing.assert_array_equal(a.points_xy, b.points_xy)
+
+
+@pytest.mark.parametrize("text", ["1 2 3", "1 x", "", "99999999999 1"])
+def test_a_file_that_lists_points_as_we_do_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    whole = message(session(nodule("n", roi(SQUARE))))
+    begin, end = whole.index("<edgeMap>"), whole.rindex("</edgeMap>") + len("</edgeMap>")
+    path = write(tmp_path, f"{whole[:begin]}<toolkit-points>{text}</toolkit-points>{whole[end:]}")
+    with pytest.raises(InputError, match="E-LIDC-001"):
+        read_lidc(path)
