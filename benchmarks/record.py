@@ -100,10 +100,10 @@ def context() -> dict[str, Any]:
     }
 
 
-def default_path() -> Path:
-    """Return ``results/<device>_<date>_<commit>.jsonl``."""
+def default_path(name: str = "") -> Path:
+    """Return ``results/<device>_<date>_<commit>.jsonl``; the device is the processor unless named."""
     about = context()
-    device = re.sub(r"[^a-z0-9]+", "-", f"{about['cores']}x {about['cpu']}".lower()).strip("-")
+    device = re.sub(r"[^a-z0-9]+", "-", (name or f"{about['cores']}x {about['cpu']}").lower()).strip("-")
     return FOLDER / "results" / f"{device}_{about['date']}_{about['commit']}.jsonl"
 
 
