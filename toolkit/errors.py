@@ -70,7 +70,7 @@ CODES = {
     "E-DEV-001": "no usable GPU",
     "W-DCM-001": "an identical copy of a slice was dropped",
     "W-GEO-001": "uneven slice positions are sampled where they are",
-    "W-GEO-002": "no position in the header; the origin is taken as zero",
+    "W-GEO-002": "no position or orientation in the header; origin zero and LPS axes are taken",
     "W-GEO-003": "a NIfTI direction was orthonormalised within tolerance",
     "W-LIDC-001": "a reading without a malignancy rating was left out of the mean",
     "W-LIDC-002": "a duplicate reading session was dropped",

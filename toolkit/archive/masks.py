@@ -120,7 +120,7 @@ def _components(
     component = components(runs)
     weighted = runs.lengths * geometry.slice_weights()[runs.z]
     volumes = np.asarray(np.bincount(component, weighted) * geometry.voxel_mm3, dtype=np.float64)
-    diameters = _diameter_mm(volumes)
+    diameters = sphere_diameter_mm(volumes)
     kept = diameters >= min_diameter_mm
     dropped = int(np.count_nonzero(~kept))
     notes = []
@@ -132,7 +132,7 @@ def _components(
     return _by_number(runs.take(large), component[large] + 1), notes
 
 
-def _diameter_mm(volume_mm3: NDArray[np.float64]) -> NDArray[np.float64]:
+def sphere_diameter_mm(volume_mm3: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the diameters of spheres of these volumes."""
     return np.asarray(np.cbrt(6 * volume_mm3 / np.pi), dtype=np.float64)
 
@@ -144,7 +144,7 @@ def _finding(number: int, runs: Runs, geometry: Geometry, mask: MaskFile, severa
     return Finding(
         name=nodule_name(mask, number, several),
         center_lps_mm=center,
-        diameter_mm=float(_diameter_mm(np.array(volume))),
+        diameter_mm=float(sphere_diameter_mm(np.array(volume))),
         mask_source="volume",
         volume_mm3=volume,
         label=mask.labels.get(number, mask.labels.get(0)),

@@ -11,7 +11,7 @@ from toolkit.archive.consensus import ConsensusNodule, consensus_nodules
 from toolkit.archive.dicom_series import DicomSeries
 from toolkit.archive.geometry import Box, Geometry
 from toolkit.archive.lidc import combine_reads, read_lidc
-from toolkit.archive.masks import find_nodules, nodule_name
+from toolkit.archive.masks import find_nodules, nodule_name, sphere_diameter_mm
 from toolkit.archive.reader_mask import SliceFrame
 from toolkit.archive.volume import open_labels
 from toolkit.errors import InputError, Problem
@@ -124,7 +124,7 @@ def _measure(nodule: ConsensusNodule, source: DicomSeries) -> Finding:
     return Finding(
         name=nodule.name,
         center_lps_mm=(float(center[0]), float(center[1]), float(center[2])),
-        diameter_mm=sphere_diameter_mm(volume),
+        diameter_mm=float(sphere_diameter_mm(np.array(volume))),
         mask_source=nodule.mask_source,
         volume_mm3=volume,
         label=nodule.label,
@@ -149,11 +149,6 @@ def canonical_mask(
     z, y, x = start
     stop = tuple(a + n for a, n in zip(start, placed.shape, strict=True))
     return Box((z, y, x), (stop[0], stop[1], stop[2])), np.ascontiguousarray(placed)
-
-
-def sphere_diameter_mm(volume_mm3: float) -> float:
-    """Return the diameter of the sphere of a volume."""
-    return float(np.cbrt(6.0 * volume_mm3 / np.pi))
 
 
 def _check_inside(finding: Finding, geometry: Geometry) -> None:

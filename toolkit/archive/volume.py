@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from toolkit.archive import meta_image, nifti, nrrd
 from toolkit.archive.files import refusal, shown
 from toolkit.archive.geometry import Box, Geometry, Reorientation, canonical
+from toolkit.archive.hu import AIR_HU, MAX_HU
 from toolkit.archive.stored import StoredArray, iter_slabs, read_boxes
 from toolkit.archive.volume_header import VolumeHeader
 
-LOWEST_HU, HIGHEST_HU = -1024, 3071
 MAX_LABEL = (1 << 31) - 1
 
 _READERS = {
@@ -149,7 +149,7 @@ def to_hu(values: NDArray[Any], stored: StoredArray) -> NDArray[np.int16]:
     out = np.empty(values.shape, np.int16)
     if values.dtype.kind in "iu" and stored.slope == 1 and stored.intercept == 0:
         limits = np.iinfo(values.dtype)  # clip in the stored type: nothing wraps, nothing is widened
-        low, high = max(LOWEST_HU, int(limits.min)), min(HIGHEST_HU, int(limits.max))
+        low, high = max(AIR_HU, int(limits.min)), min(MAX_HU, int(limits.max))
         np.clip(values, low, high, out=out, casting="unsafe")
         return out
     bad = 0
@@ -160,7 +160,7 @@ def to_hu(values: NDArray[Any], stored: StoredArray) -> NDArray[np.int16]:
         if not bad:
             hu *= stored.slope
             hu += stored.intercept
-            target[...] = np.clip(np.rint(hu, out=hu), LOWEST_HU, HIGHEST_HU, out=hu)
+            target[...] = np.clip(np.rint(hu, out=hu), AIR_HU, MAX_HU, out=hu)
     if bad:
         measured = f"{bad} of {values.size} voxels are NaN or infinite"
         raise refusal(
