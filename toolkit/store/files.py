@@ -24,17 +24,17 @@ def disk_errors() -> Iterator[None]:
         raise ResourceError(problem) from error
 
 
-def open_temporary(final: Path) -> BinaryIO:
+def open_temporary(final: Path, *, wait: bool = False) -> BinaryIO:
     """Open the one temporary file of `final`, empty and locked for this process.
 
-    A file that a killed run left is reused. Raises `StoreError` E-STORE-004 where another process
-    is writing it.
+    A file that a killed run left is reused. Where another process is writing it, waits for it if
+    told so, else raises `StoreError` E-STORE-004.
     """
     path = final.with_name(final.name + TEMPORARY)
     while True:
         file = path.open("ab+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
             action = "Stopped; let it finish, or give each process its own --shard i/N"
@@ -62,10 +62,10 @@ def publish(file: BinaryIO, final: Path) -> None:
 
 
 def write_atomic(final: Path, data: bytes) -> None:
-    """Write a small file in one step that is seen whole or not at all."""
+    """Write a small file in one step that is seen whole or not at all; writers take turns."""
     with disk_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
-        with open_temporary(final) as file:
+        with open_temporary(final, wait=True) as file:
             try:
                 file.write(data)
                 publish(file, final)

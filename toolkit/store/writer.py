@@ -132,10 +132,12 @@ def write_settings(store: Path, settings: Mapping[str, Any], *, dry_run: bool = 
     value = {"format": FORMAT_VERSION, **settings}
     value["config_digest"] = digest(canonical_json(value))
     path = store / "store.json"
+    # looked at before store.json, which another process may be writing, first of all its files
+    filled = store.exists() and (not store.is_dir() or any(e.suffix != TEMPORARY for e in store.iterdir()))
     if path.exists():
         _check_same(store, value)
         return
-    if store.exists() and (not store.is_dir() or any(e.suffix != TEMPORARY for e in store.iterdir())):
+    if filled:
         action = "Nothing written; name a new or empty folder"
         raise StoreError(Problem("E-STORE-001", "folder is not a store", action=action, files=(str(store),)))
     if not dry_run:
