@@ -57,14 +57,14 @@ def _axis_weights(matrix, norm, b, axis, count, size):
 
 
 @njit
-def _plane(source, first, number, weights, i, y0, y1, plane):
-    """Write rows y0..y1 of the weighted sum of slices first[i].. into ``plane`` (ny, nx)."""
-    for y in range(y0, y1):
+def _plane(source, first, number, weights, i, plane):
+    """Write the weighted sum of slices first[i].. into ``plane`` (ny, nx)."""
+    for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
             plane[y, x] = 0
     for tap in range(number[i]):
         weight = weights[tap, i]
-        for y in range(y0, y1):
+        for y in range(plane.shape[0]):
             row = source[first[i] + tap, y]
             out = plane[y]
             for x in range(plane.shape[1]):
@@ -109,7 +109,7 @@ def extract_aligned(
     plane, row, out = np.empty((ny, nx), np.float32), np.empty(nx, np.float32), np.empty(size, np.float32)
     for z in range(size):
         if z_first[z] >= 0:
-            _plane(hu_zyx, z_first, z_number, z_weights, z, 0, ny, plane)
+            _plane(hu_zyx, z_first, z_number, z_weights, z, plane)
         for y in range(size):
             if z_first[z] < 0 or y_first[y] < 0:
                 for x in range(size):
@@ -132,7 +132,7 @@ def extract_aligned(
     for z in range(size):
         if z_first[z] < 0 or not marked[z_first[z] : z_first[z] + z_number[z]].any():
             continue
-        _plane(mask_zyx, z_first, z_number, z_weights, z, 0, ny, plane)
+        _plane(mask_zyx, z_first, z_number, z_weights, z, plane)
         for y in range(size):
             if y_first[y] < 0 or not plane[y_first[y] : y_first[y] + y_number[y]].any():
                 continue

@@ -5,7 +5,7 @@ holds; workers, engines and the order in which work is done play no part.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -137,8 +137,3 @@ def own_shards(plan: Sequence[PlannedShard], part: tuple[int, int]) -> list[Plan
 def stored_bytes(nodules: int, settings: Settings) -> int:
     """Return the bytes that the crops of some nodules take."""
     return nodules * settings.side**3 * 3
-
-
-def by_hashed_id(cases: Sequence[Case], id_key: IdKey) -> Mapping[str, Case]:
-    """Return cases by their hashed ids, in order."""
-    return {id_key.hash("case", case.case_id): case for case in cases}
