@@ -17,6 +17,7 @@ from benchmarks.record import Figure, figure
 FIRST_MM, SECOND_MM = 1.0, 1.05  # two settings with crops of 98 voxels, the second a little larger in mm
 EQUAL_MM = 0.6  # finer than the source on all axes: both filters are trilinear interpolation
 SAME_PLACE_HU = 5.0  # the grid of MONAI's crop lies up to half a voxel off
+MONAI_SIDES = ("monai-itk", "monai-pydicom")
 SIDES = ("toolkit-first", "sitk-series", "toolkit-second", "sitk-slices")
 GOALS = {
     "toolkit-first / sitk-series": 3.0,
@@ -58,13 +59,19 @@ def measure(
     inside = [t for t in targets if Path(t.folder).is_relative_to(folders[few])]
     chosen = {few: inside, many: targets}
     taken: Seconds = {side: {few: [], many: []} for side in SIDES}
+    slow: dict[str, list[float]] = {kind: [] for kind in MONAI_SIDES}
     for turn in range(repeat):
         for count in (few, many):
             for side, seconds in _one_turn(folders[count], chosen[count], work, workers).items():
                 taken[side][count].append(seconds)
                 say(f"turn {turn + 1} {count:3d} cases {side:<16}{seconds:8.2f} s")
-    figures += rates(taken, few, many, workers)
-    figures += monai(inside[:monai_cases], workers, figures)
+        if monai_cases:
+            for kind, each in _monai_turn(inside[:monai_cases], workers).items():
+                slow[kind].append(each)
+                say(f"turn {turn + 1} {monai_cases:3d} cases {kind:<16}{1e3 * each:8.1f} ms a case")
+    cost = costs(taken, few, many)
+    figures += rates(taken, cost, few, many, workers)
+    figures += monai(slow, cost, monai_cases)
     figures += memory(folders[many], work, workers)
     return figures
 
@@ -112,12 +119,16 @@ def equality(archive: Path, work: Path, workers: int) -> list[Figure]:
     return figures
 
 
-def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
-    """Return the marginal rate of each side, its start-up, and ratios within the same turn."""
-    cost = {
+def costs(taken: Seconds, few: int, many: int) -> dict[str, list[float]]:
+    """Return each side's marginal seconds a case, turn by turn."""
+    return {
         side: [(b - a) / (many - few) for a, b in zip(seconds[few], seconds[many], strict=True)]
         for side, seconds in taken.items()
     }
+
+
+def rates(taken: Seconds, cost: Mapping[str, list[float]], few: int, many: int, workers: int) -> list[Figure]:
+    """Return the marginal rate of each side, its start-up, and ratios within the same turn."""
     about = f"warm page cache, {workers} processes, marginal between {few} and {many} cases of one nodule"
     figures = []
     for side, seconds in taken.items():
@@ -134,37 +145,48 @@ def rates(taken: Seconds, few: int, many: int, workers: int) -> list[Figure]:
         figures.append(figure(f"preprocess/{side}/start-up", start, "s", note))
     for ours in ("toolkit-first", "toolkit-second"):
         for theirs in ("sitk-series", "sitk-slices"):
-            if min(*cost[ours], *cost[theirs]) <= 0:
-                continue
-            ratio = [t / o for o, t in zip(cost[ours], cost[theirs], strict=True)]
-            name = f"{ours} / {theirs}"
-            figures.append(figure(f"preprocess/ratio/{name}", ratio, "x", _goal(name)))
+            figures += _ratio(ours, theirs, cost[ours], cost[theirs], "")
     return figures
 
 
-def monai(targets: Sequence[readers.Target], workers: int, before: Sequence[Figure]) -> list[Figure]:
-    """Measure MONAI on a few cases, less a run that has one case for each worker."""
-    if not targets:
+def _ratio(
+    ours: str, theirs: str, our_cost: Sequence[float], their_cost: Sequence[float], note: str
+) -> list[Figure]:
+    """Return how many times faster a side is, turn by turn; nothing where a cost is no number."""
+    if min(*our_cost, *their_cost) <= 0:
         return []
-    ours = {f.name: f.value for f in before if f.name.endswith("/cost")}
+    name = f"{ours} / {theirs}"
+    goal = f"goal {GOALS[name]:g}x" if name in GOALS else "no goal"
+    each = [t / o for o, t in zip(our_cost, their_cost, strict=True)]
+    return [figure(f"preprocess/ratio/{name}", each, "x", f"{goal}{note}")]
+
+
+def _monai_turn(targets: Sequence[readers.Target], workers: int) -> dict[str, float]:
+    """Return MONAI's seconds a case, less a run that has one case for each worker; both its readers."""
     _, mean_hu = readers.measure("sitk-series", targets[:1], 1)
-    costs = {}
-    for kind in ("monai-itk", "monai-pydicom"):
+    found = {}
+    for kind in MONAI_SIDES:
         short, _ = readers.measure(kind, targets[:workers], workers)
         full, found_hu = readers.measure(kind, [*targets, *targets[:workers]], workers)
         if abs(found_hu - mean_hu) > SAME_PLACE_HU:
             raise gate.UnequalError(f"{kind}: crop of {found_hu:.1f} HU, SimpleITK's of {mean_hu:.1f}")
-        cost = 1e3 * (full - short) / len(targets)
-        costs[kind] = figure(f"preprocess/{kind}/cost", [cost], "ms/case", f"{len(targets)} cases; {_MONAI}")
-        say(record.line(costs[kind]))
-    best = min(costs, key=lambda kind: costs[kind].value)
-    figures = list(costs.values())
+        found[kind] = (full - short) / len(targets)
+    return found
+
+
+def monai(slow: Mapping[str, list[float]], cost: Mapping[str, list[float]], cases: int) -> list[Figure]:
+    """Return MONAI's cost and the ratios to it, against its faster reader."""
+    if not all(slow.values()):
+        return []
+    figures = [
+        figure(
+            f"preprocess/{kind}/cost", [1e3 * c for c in each], "ms/case", f"{cases} cases a turn; {_MONAI}"
+        )
+        for kind, each in slow.items()
+    ]
+    best = min(figures, key=lambda found: found.value).name.split("/")[1]
     for side in ("toolkit-first", "toolkit-second"):
-        if f"preprocess/{side}/cost" not in ours:
-            continue
-        ratio = costs[best].value / ours[f"preprocess/{side}/cost"]
-        note = f"{_goal(f'{side} / monai')}; against {best}, the faster reader; of the same run"
-        figures.append(figure(f"preprocess/ratio/{side} / monai", [ratio], "x", note))
+        figures += _ratio(side, "monai", cost[side], slow[best], f"; against {best}, the faster reader")
     return figures
 
 
@@ -184,17 +206,13 @@ def say(text: str) -> None:
 _MONAI = "LoadImage, EnsureChannelFirst, Spacing 1 mm bilinear, SpatialCrop; one thread a process"
 
 
-def _goal(name: str) -> str:
-    return f"goal {GOALS[name]:g}x" if name in GOALS else "no goal"
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add: Callable[..., object] = parser.add_argument
     add("--scan", type=Path, help="folder of one DICOM series with its LIDC XML (default: LIDC-IDRI-0001)")
     add("--series", type=int, nargs=2, default=(20, 80), metavar="N", help="numbers of cases")
     add("--repeat", type=int, default=3, help="measurements of each side, in turn")
-    add("--monai", type=int, default=4, metavar="N", help="cases for MONAI; 0 leaves it out")
+    add("--monai", type=int, default=8, metavar="N", help="cases a turn for MONAI; 0 leaves it out")
     add("--workers", type=int, default=2, help="processes of each side")
     add("--cache", type=Path, default=copies.default_cache(), help="where copies and stores lie meanwhile")
     add("--keep", action="store_true", help="keep the copies for another run")

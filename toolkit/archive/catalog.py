@@ -1,7 +1,9 @@
 """The way in: an archive, with or without a manifest, as cases."""
 
+import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,23 +70,39 @@ def catalog(
     """
     if not root.is_dir():
         raise UsageError(Problem("E-FILE-001", "archive is no folder", files=(str(root),)))
-    refused: list[Problem] = []
-    if manifest is not None:
-        rows = read_manifest(manifest)
-        roots = (root.resolve(), manifest.resolve().parent)
-        folders = _followed(_scan_all(_folders_of(rows), cache, scan), roots, refused)
-        cases = [_manifest_case(found, folders, roots, rules) for found in rows.values()]
-        found = Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
-    else:
-        folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
-        found = discover(root, folders, rules)
-        found = Discovery(found.cases, (*refused, *found.refused), found.ignored)
+    with _no_collection():
+        found = _found(root, manifest, rules, cache, scan)
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
         raise NothingFoundError(Problem("E-CASE-004", "no case found", action=action, files=(str(root),)))
     if open_cases:
         found = replace(found, cases=tuple(map(opened, found.cases)))
     return found
+
+
+def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCache, scan: Scan) -> Discovery:
+    refused: list[Problem] = []
+    if manifest is not None:
+        rows = read_manifest(manifest)
+        roots = (root.resolve(), manifest.resolve().parent)
+        folders = _followed(_scan_all(_folders_of(rows), cache, scan), roots, refused)
+        cases = [_manifest_case(found, folders, roots, rules) for found in rows.values()]
+        return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
+    folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
+    found = discover(root, folders, rules)
+    return Discovery(found.cases, (*refused, *found.refused), found.ignored)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking through headers, which are many and hold no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _scan_all(folders: Iterable[Path], cache: IndexCache, scan: Scan) -> dict[Path, list[FileEntry]]:

@@ -5,18 +5,24 @@ Unlike `concurrent.futures`, the parent knows which task each process holds: a p
 """
 
 import gc
+import mmap
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import recv_handle, send_handle
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_SHARED_BYTES = 1 << 16  # arrays from this size on do not go through the socket
+_ALIGN = 64
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Pool(Generic[T, R]):
 
     def _receive(self, worker: _Worker) -> R | Died | Failed:
         try:
-            result: R | Failed = worker.connection.recv()
+            result: R | Failed = _receive(worker.connection)
         except (EOFError, ConnectionResetError):
             worker.process.join()
             self._idle.append(self._start())
@@ -143,6 +149,56 @@ def _serve(connection: "Connection[Any, Any]") -> None:
         except Exception as error:  # a bug or a hostile file: the case fails, the run goes on
             result = Failed(f"{type(error).__name__}: {error}")
         try:
-            connection.send(result)
+            _send(connection, result)
         except (BrokenPipeError, ConnectionResetError):
             return
+
+
+def _send(connection: "Connection[Any, Any]", result: Any) -> None:
+    """Send a result; its large arrays lie in memory that the receiver maps, where the system has that."""
+    large: list[memoryview] = []
+
+    def stays_in(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _SHARED_BYTES or not hasattr(os, "memfd_create"):
+            return True
+        large.append(raw)
+        return False
+
+    data = pickle.dumps(result, protocol=5, buffer_callback=stays_in)
+    connection.send((data, [raw.nbytes for raw in large]))
+    if large:
+        descriptor = os.memfd_create("result")
+        try:
+            at = 0
+            for raw in large:
+                done = 0
+                while done < raw.nbytes:
+                    done += os.pwrite(descriptor, raw[done:], at + done)
+                at = _following(at, raw.nbytes)
+            os.ftruncate(descriptor, at)
+            send_handle(connection, descriptor, os.getppid())
+        finally:
+            os.close(descriptor)
+
+
+def _receive(connection: "Connection[Any, Any]") -> Any:
+    """Receive what `_send` sent; its large arrays are read-only maps, freed with the last of them."""
+    data, sizes = connection.recv()
+    if not sizes:
+        return pickle.loads(data)  # noqa: S301  # from a process of our own
+    descriptor = recv_handle(connection)
+    try:
+        whole = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(whole[at : at + size])
+        at = _following(at, size)
+    return pickle.loads(data, buffers=parts)  # noqa: S301
+
+
+def _following(at: int, size: int) -> int:
+    """Return where the array behind one of `size` bytes at `at` begins."""
+    return -(-(at + size) // _ALIGN) * _ALIGN
