@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.archive.dicom_files import make_slices, stored_values, write_all
 from toolkit.store import Store
 
 
@@ -232,3 +233,29 @@ def test_a_dirty_archive_is_accounted_for(dirty_archive: Path, tmp_path: Path, s
         assert failure["code"].startswith("E-")
     assert "Traceback" not in ended.stderr
     assert toolkit("verify", tmp_path / "s").returncode == 0
+
+
+def test_every_file_of_an_archive_has_an_outcome(tmp_path: Path, small: tuple[object, ...]) -> None:
+    archive = tmp_path / "archive"
+    slices = make_slices(stored_values())
+    del slices[2].RescaleSlope
+    write_all(archive / "refused", slices)
+    write_all(archive / "read", make_slices(stored_values(), series="1.2.4"))
+    (archive / "notes.txt").write_text("x")
+    (archive / "scan.nii").write_bytes(b"x" * 400)
+    out, files = tmp_path / "cases.csv", tmp_path / "files.csv"
+    words = ("index", archive, "--out", out, "--files", files, *small[4:6])
+    answer = json.loads(toolkit(*words, "--json").stdout)
+    with files.open() as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {str(path) for path in archive.rglob("*") if path.is_file()}
+    kinds = {path: (row["outcome"], row["code"]) for path, row in rows.items()}
+    assert {kind for path, kind in kinds.items() if "/refused/" in path} == {("refused", "E-HU-001")}
+    assert {kind for path, kind in kinds.items() if "/read/" in path} == {("read", "")}
+    assert kinds[str(archive / "scan.nii")] == ("refused", "E-FILE-003")
+    assert kinds[str(archive / "notes.txt")] == ("ignored", "")
+    assert {row["file"] for row in answer["files"]} == {p for p, kind in kinds.items() if kind[0] != "read"}
+    done = toolkit("preprocess", archive, tmp_path / "store", *small)
+    assert done.returncode == 4
+    assert "notes.txt" in done.stderr
+    assert "empty 1.2.4" in done.stderr

@@ -63,7 +63,7 @@ class Finding:
     center_lps_mm
         Centre of mass of the mask, or the marked point.
     diameter_mm
-        Diameter of the sphere of the mask's volume, or the stated diameter of a point.
+        Diameter of the sphere of the mask's volume, or the stated diameter of a point, if any.
     volume_mm3
         Volume of the mask; None for a point.
     label
@@ -78,7 +78,7 @@ class Finding:
 
     name: str
     center_lps_mm: tuple[float, float, float]
-    diameter_mm: float
+    diameter_mm: float | None
     mask_source: MaskSource
     volume_mm3: float | None = None
     label: float | None = None
@@ -90,12 +90,40 @@ class Finding:
 
 @dataclass(frozen=True)
 class Point:
-    """A marked position with a diameter and no mask (LPS mm)."""
+    """A marked position without a mask (LPS mm); the diameter is None where nobody measured it."""
 
     name: str
     center_lps_mm: tuple[float, float, float]
-    diameter_mm: float
+    diameter_mm: float | None
     label: float | None = None
+
+
+@dataclass(frozen=True)
+class ToldLabel:
+    """What a line of a table of labels says of a case, or of one nodule in it by name or position.
+
+    Attributes
+    ----------
+    value
+        Malignancy in [0, 1].
+    nodule_id, center_lps_mm
+        The nodule; neither speaks of all nodules of the case.
+    diameter_mm
+        Of the nodule at the position, as told.
+    line
+        Of the table, for messages.
+    """
+
+    value: float
+    nodule_id: str = ""
+    center_lps_mm: tuple[float, float, float] | None = None
+    diameter_mm: float | None = None
+    line: int = 0
+
+    @property
+    def whole_case(self) -> bool:
+        """True where the line names no nodule."""
+        return not self.nodule_id and self.center_lps_mm is None
 
 
 @dataclass(frozen=True)
@@ -131,10 +159,12 @@ class Case:
         The lazy volume; None where `problem` says why, or before `opened`.
     digest
         Hex digest of header bytes and file sizes of image and masks.
+    told
+        Labels out of a table of labels.
     split
         As the manifest has it; empty where it has none.
     unopened
-        The scan before `opened`: judging a series takes milliseconds, which workers can share.
+        The scan as found: judging a series takes milliseconds, which workers can share.
     """
 
     case_id: str
@@ -143,6 +173,7 @@ class Case:
     source: VolumeSource | None
     masks: tuple[MaskFile, ...] = ()
     points: tuple[Point, ...] = ()
+    told: tuple[ToldLabel, ...] = ()
     digest: str = ""
     split: str = ""
     notes: tuple[Problem, ...] = ()
@@ -152,10 +183,10 @@ class Case:
 
 def opened(case: Case) -> Case:
     """Return the case with its scan judged: a source and notes, or the problem."""
-    if case.unopened is None or case.problem is not None:
+    if case.unopened is None or case.source is not None or case.problem is not None:
         return case
     try:
         source, notes = case.unopened.open()
     except InputError as error:
-        return replace(case, unopened=None, problem=error.problem)
-    return replace(case, unopened=None, source=source, notes=(*case.notes, *notes))
+        return replace(case, problem=error.problem)
+    return replace(case, source=source, notes=(*case.notes, *notes))

@@ -17,9 +17,11 @@ from toolkit.archive.discover import (
     is_ct_slice,
     mask_digest,
     series_case,
+    series_uid,
     volume_case,
 )
 from toolkit.archive.index_cache import IndexCache
+from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import Row, read_manifest
 from toolkit.archive.names import volume_suffix
 from toolkit.archive.scan import FileEntry, scan_folder, slice_header, walk
@@ -46,6 +48,7 @@ def catalog(
     cache: IndexCache,
     scan: Scan = scan_here,
     *,
+    labels: Path | None = None,
     open_cases: bool = True,
 ) -> Discovery:
     """Find the cases of an archive, reading no header that the index holds unchanged.
@@ -58,20 +61,25 @@ def catalog(
         A ``cases.csv`` that names the cases, instead of the usual conventions.
     scan
         Scans folders that the index does not know, in any order.
+    labels
+        A table of labels, joined on case, nodule or position; see `default_labels`.
     open_cases
         Whether to judge each scan here; otherwise whoever uses a case calls `opened`.
 
     Raises
     ------
     UsageError
-        The archive is no folder, or the manifest is wrong.
+        The archive is no folder, or the manifest or the table of labels is wrong.
     NothingFoundError
         There is neither a case nor a refused file.
     """
     if not root.is_dir():
         raise UsageError(Problem("E-FILE-001", "archive is no folder", files=(str(root),)))
     with _no_collection():
+        table = read_labels(labels) if labels is not None else None
         found = _found(root, manifest, rules, cache, scan)
+        if table is not None:
+            found = _labelled(found, table)
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
         raise NothingFoundError(Problem("E-CASE-004", "no case found", action=action, files=(str(root),)))
@@ -91,6 +99,31 @@ def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCa
     folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
     found = discover(root, folders, rules)
     return Discovery(found.cases, (*refused, *found.refused), found.ignored)
+
+
+def default_labels(root: Path, manifest: Path | None) -> Path | None:
+    """Return the ``labels.csv`` of an archive, if it has one; a manifest has labels of its own."""
+    path = root / NAME
+    return path if manifest is None and path.is_file() else None
+
+
+def _labelled(found: Discovery, table: LabelTable) -> Discovery:
+    """Give every case the lines of the table that speak of it; lines for nobody are counted."""
+    used: set[int] = set()
+    cases = []
+    for case in found.cases:
+        told = table.of(case, series_uid(case))
+        used.update(label.line for label in told)
+        digest = digest_of([case.digest, *map(str, told)]) if told else case.digest
+        cases.append(replace(case, told=told, digest=digest))
+    ignored = {
+        what: tuple(path for path in paths if Path(path) != Path(table.path))
+        for what, paths in found.ignored.items()
+    }
+    lost = sum(label.line not in used for told in table.lines.values() for label in told)
+    if lost:
+        ignored[f"labels of absent cases ({lost} lines)"] = (table.path,)
+    return replace(found, cases=tuple(cases), ignored={what: p for what, p in ignored.items() if p})
 
 
 @contextmanager

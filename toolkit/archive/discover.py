@@ -9,7 +9,8 @@ from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesFiles, SeriesRules, SliceFile
-from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
+from toolkit.archive.luna16 import LunaRow, points_of
+from toolkit.archive.names import LUNG_MASK_FOLDERS, MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
 from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
@@ -29,12 +30,12 @@ class Discovery:
     refused
         Files that claim to be images or masks but belong to no case, each with its reason.
     ignored
-        How many files are something else, by what they are.
+        The files that are something else, by what they are.
     """
 
     cases: tuple[Case, ...]
     refused: tuple[Problem, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
@@ -43,13 +44,15 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series
     UID. A volume file is one case; masks join it by name: ``scan_mask``, ``scan_seg``, ``scan_label``
     beside ``scan``, ``mask`` beside ``image`` in a folder of their own, or ``labelsTr/scan`` beside
-    ``imagesTr/scan_0000``.
+    ``imagesTr/scan_0000``. LUNA16's ``annotations.csv`` gives points to scans that have no mask, by
+    series UID or file name; where an archive has none, the nodules of its ``candidates.csv`` do.
     """
     refused: list[Problem] = []
-    ignored: dict[str, int] = defaultdict(int)
+    ignored: dict[str, list[str]] = defaultdict(list)
     series: dict[str, list[SliceFile]] = defaultdict(list)
     readings: dict[str, list[tuple[str, str]]] = defaultdict(list)
     volumes: dict[Path, FileEntry] = {}
+    tables: dict[str, list[tuple[str, FileEntry]]] = {"annotations": [], "candidates": []}
     for folder, entries in folders.items():
         base = str(folder)  # a Path for every slice of an archive would take a third of this pass
         for entry in entries:
@@ -58,23 +61,64 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
                 file = SliceFile(path, entry.size, entry.mtime_ns, slice_header(entry.facts))
                 other = _not_a_slice(file)
                 if other:
-                    ignored[other] += 1
+                    ignored[other].append(path)
                 else:
                     series[file.header.series_uid].append(file)
             elif entry.kind == "lidc":
                 readings[entry.facts[0]].append((path, entry.facts[1]))
+            elif entry.kind in tables:
+                tables[entry.kind].append((path, entry))
+            elif folder.name.lower() in LUNG_MASK_FOLDERS and volume_suffix(entry.name):
+                ignored["lung masks"].append(path)
             elif entry.kind == "volume" or (entry.kind == "bad" and volume_suffix(entry.name)):
                 volumes[folder / entry.name] = entry
             elif entry.kind == "bad":
                 refused.append(problem(entry.facts))
             else:
-                ignored["other files"] += 1
+                ignored["other files"].append(path)
+    _drop_data_files(volumes, ignored)
     cases = [series_case(uid, files, readings.get(uid, ()), rules) for uid, files in series.items()]
-    orphans = sum(len(files) for uid, files in readings.items() if uid not in series)
+    orphans = [path for uid, files in readings.items() if uid not in series for path, _ in files]
     if orphans:
         ignored["LIDC readings of absent series"] += orphans
     cases += _volume_cases(root, volumes, refused)
-    return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), dict(ignored))
+    points = _points(tables["annotations"] or tables["candidates"])
+    cases = [_with_points(case, points) for case in cases]
+    if tables["annotations"]:
+        for path, _ in tables["candidates"]:
+            ignored["candidates beside annotations (they have no diameter and no malignancy)"].append(path)
+    plain = {what: tuple(paths) for what, paths in ignored.items() if paths}
+    return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), plain)
+
+
+def _drop_data_files(volumes: Mapping[Path, FileEntry], ignored: dict[str, list[str]]) -> None:
+    """Take out of the other files those that hold the voxels of a header beside them."""
+    data = {entry.facts["stored"]["path"] for entry in volumes.values() if entry.kind == "volume"}
+    ignored["other files"] = [path for path in ignored["other files"] if path not in data]
+
+
+def _points(tables: Sequence[tuple[str, FileEntry]]) -> dict[str, list[LunaRow]]:
+    """Return the rows of tables of positions by series UID."""
+    rows: dict[str, list[LunaRow]] = defaultdict(list)
+    for _, entry in tables:
+        for row in entry.facts:
+            rows[row[0]].append(LunaRow(*row))
+    return rows
+
+
+def _with_points(case: Case, rows: Mapping[str, list[LunaRow]]) -> Case:
+    """Give a case without masks the positions that tables have for its series, or its file's name."""
+    found = rows.get(series_uid(case)) or rows.get(case.case_id.rpartition("/")[2])
+    if case.masks or not found:
+        return case
+    points = points_of(found)
+    told = [f"{point.center_lps_mm} {point.diameter_mm}" for point in points]
+    return replace(case, points=points, digest=digest_of([case.digest, *told]))
+
+
+def series_uid(case: Case) -> str:
+    """Return the SeriesInstanceUID of a DICOM case, an empty text for others."""
+    return case.unopened.files[0].header.series_uid if isinstance(case.unopened, SeriesFiles) else ""
 
 
 def is_ct_slice(file: SliceFile) -> bool:

@@ -131,7 +131,7 @@ def _lines(case: Case, base: Path) -> list[dict[str, object]]:
         place = dict(zip(("x_mm", "y_mm", "z_mm"), point.center_lps_mm, strict=True))
         label = "" if point.label is None else point.label
         lines.append(
-            {**line, **place, "diameter_mm": point.diameter_mm, "nodule_id": point.name, "label": label}
+            {**line, **place, "diameter_mm": point.diameter_mm or "", "nodule_id": point.name, "label": label}
         )
     return lines or [line]
 

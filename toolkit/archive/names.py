@@ -5,6 +5,7 @@ from pathlib import Path
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+LUNG_MASK_FOLDERS = ("seg-lungs-luna16",)  # beside the scans of LUNA16, under their names
 MASK_FOLDERS = {"labelstr": "imagestr", "labelsts": "imagests"}
 
 _MASK_NAME = re.compile(r"(^|[._-])(mask|masks|seg|segs|segmentation|label|labels)$", re.IGNORECASE)

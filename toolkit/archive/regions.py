@@ -10,6 +10,7 @@ from toolkit.archive.case import Case, Finding, MaskFile, VolumeSource
 from toolkit.archive.consensus import ConsensusNodule, consensus_nodules
 from toolkit.archive.dicom_series import DicomSeries
 from toolkit.archive.geometry import Box, Geometry
+from toolkit.archive.labels import with_labels
 from toolkit.archive.lidc import combine_reads, read_lidc
 from toolkit.archive.masks import find_nodules, nodule_name, sphere_diameter_mm
 from toolkit.archive.reader_mask import SliceFrame
@@ -43,7 +44,8 @@ def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list
         _check_inside(finding, source.geometry)
     if len(case.masks) > 1:
         _check_apart(findings, case.masks)
-    return _with_names(findings), notes
+    findings, said = with_labels(case, _with_names(findings), source.geometry)
+    return findings, [*notes, *said]
 
 
 def _with_names(findings: list[Finding]) -> list[Finding]:

@@ -18,8 +18,9 @@ class FileEntry(NamedTuple):
 
     `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
-    digest of the file; ``bad`` the fields of a `Problem`; ``link`` the file that a link leads to, its
-    kind and its facts; ``other`` nothing.
+    digest of the file; ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the
+    fields of a `Problem`; ``link`` the file that a link leads to, its kind and its facts; ``other``
+    nothing.
     """
 
     name: str
@@ -102,6 +103,7 @@ def _data_state(data_path: str, name: str) -> list[int] | None:
 def _identify(path: Path) -> tuple[str, Any]:
     """Return kind and facts of a file; whatever cannot be trusted becomes ``bad`` with its problem."""
     from toolkit.archive.lidc_head import sniff_lidc
+    from toolkit.archive.luna16 import read_luna16, sniff_luna16
     from toolkit.archive.volume import open_header
 
     name = path.name.lower()
@@ -110,6 +112,9 @@ def _identify(path: Path) -> tuple[str, Any]:
             facts = open_header(str(path)).to_json()
             facts["data_state"] = _data_state(facts["stored"]["path"], path.name)
             return "volume", {**facts, "content": mask_content(path, facts) if is_mask_name(path) else ""}
+        if name.endswith(".csv"):
+            table = sniff_luna16(path)
+            return (table, read_luna16(path, table)) if table else ("other", None)
         if name.endswith(".xml"):
             series_uid = sniff_lidc(path)
             return ("lidc", [series_uid, content_digest(path)]) if series_uid else ("other", None)

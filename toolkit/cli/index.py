@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Workers
+from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Labels, Workers
 
 if TYPE_CHECKING:
     from toolkit.archive.case import Case
@@ -24,7 +24,12 @@ def index(
         "cases.csv"
     ),
     force: Annotated[bool, typer.Option("--force", help="Replace a manifest that differs.")] = False,
+    files: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Write what became of every single file, slices included."),
+    ] = None,
     cases: Cases = None,
+    labels: Labels = None,
     workers: Workers = None,
     index_cache: IndexFolder = None,
     allow_uneven: AllowUneven = False,
@@ -35,7 +40,7 @@ def index(
 
     Reads headers only. Exit code 0: all usable, 8: some, 4: none, 3: nothing found.
     """
-    from toolkit.archive.catalog import catalog
+    from toolkit.archive.catalog import catalog, default_labels
     from toolkit.archive.dicom_series import SeriesRules
     from toolkit.archive.index_cache import IndexCache, default_folder
     from toolkit.archive.manifest import write_manifest
@@ -46,13 +51,22 @@ def index(
     rules = SeriesRules(allow_uneven, allow_missing)
     pool: Pool[str, Scanned]
     with Pool(workers or default_workers()) as pool:
-        found = catalog(archive, cases, rules, cache, lambda folders: scan_in(pool, folders))
+        found = catalog(
+            archive,
+            cases,
+            rules,
+            cache,
+            lambda folders: scan_in(pool, folders),
+            labels=labels or default_labels(archive, cases),
+        )
     cache.close()
     if json:
         print_json(_as_json(found, out))
     else:
         _show(found)
     write_manifest(out, found.cases, force)
+    if files is not None:
+        _write_files(files, found)
     if not json:
         typer.echo(f"manifest: {out}", err=True)
     bad = sum(case.problem is not None for case in found.cases) + len(found.refused)
@@ -62,6 +76,8 @@ def index(
 
 
 def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
+    from toolkit.archive.outcomes import outcomes
+
     return {
         "cases": [
             {
@@ -72,6 +88,7 @@ def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
                 "spacing_mm": list(case.source.geometry.spacing_mm) if case.source else None,
                 "masks": [mask.path for mask in case.masks],
                 "points": len(case.points),
+                "labels": len(case.told),
                 "notes": [str(note) for note in case.notes],
                 "code": case.problem.code if case.problem else None,
                 "problem": str(case.problem) if case.problem else None,
@@ -79,9 +96,28 @@ def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
             for case in found.cases
         ],
         "refused": [{"code": p.code, "files": list(p.files), "problem": str(p)} for p in found.refused],
-        "ignored": dict(found.ignored),
+        "ignored": {what: list(paths) for what, paths in found.ignored.items()},
+        "files": [o._asdict() for o in outcomes(found) if o.outcome != "read"],
         "manifest": str(out),
     }
+
+
+def _write_files(path: Path, found: "Discovery") -> None:
+    """Write the outcome of every file as a table."""
+    import csv
+
+    from toolkit.archive.outcomes import FileOutcome, outcomes
+
+    try:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(FileOutcome._fields)
+            table.writerows(outcomes(found))
+    except OSError as error:
+        from toolkit.errors import Problem, ResourceError
+
+        reason = error.strerror or ""
+        raise ResourceError(Problem("E-DISK-001", "writing failed", reason, files=(str(path),))) from error
 
 
 def _show(found: "Discovery") -> None:
@@ -103,8 +139,9 @@ def _show(found: "Discovery") -> None:
         talk.print(Text(str(problem)))
     usable = sum(case.problem is None for case in found.cases)
     talk.print(f"{len(found.cases)} cases, {usable} usable; {len(found.refused)} other files refused")
-    for what, count in sorted(found.ignored.items()):
-        talk.print(f"ignored: {count} {what}")
+    for what, paths in sorted(found.ignored.items()):
+        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        talk.print(Text(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
 
 
 def _cells(case: "Case") -> tuple[str, ...]:

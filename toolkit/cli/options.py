@@ -10,6 +10,13 @@ Cases = Annotated[
     Path | None,
     typer.Option(metavar="CSV", help="Manifest that names the cases, instead of the usual conventions."),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Labels, joined on case, nodule or position (default: the archive's labels.csv).",
+    ),
+]
 IndexFolder = Annotated[
     Path | None,
     typer.Option(

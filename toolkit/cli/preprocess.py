@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Workers
+from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Labels, Workers
 
 if TYPE_CHECKING:
     from toolkit.preprocess.plan import Settings
@@ -29,6 +29,7 @@ def preprocess(
     archive: Archive,
     store: Annotated[Path, typer.Argument(help="Folder of the store; made, or resumed.")],
     cases: Cases = None,
+    labels: Labels = None,
     spacing: Annotated[
         float, typer.Option(min=0.05, max=20, metavar="MM", help="Voxel spacing of crops.")
     ] = 1.0,
@@ -72,6 +73,7 @@ def preprocess(
     Exit code 0: all cases done, 8: some refused (each is named), 4: all refused, 3: nothing found,
     75: interrupted.
     """
+    from toolkit.archive.catalog import default_labels
     from toolkit.archive.dicom_series import SeriesRules
     from toolkit.archive.index_cache import default_folder
     from toolkit.device import resolve
@@ -81,6 +83,7 @@ def preprocess(
     from toolkit.preprocess.run import Job
     from toolkit.preprocess.run import preprocess as run
 
+    labels = labels or default_labels(archive, cases)
     part, parts = (int(number) for number in shard.split("/"))
     settings = Settings(
         spacing_mm=spacing,
@@ -88,12 +91,14 @@ def preprocess(
         margin=default_margin(size, spacing) if margin is None else margin,
         min_diameter_mm=min_diameter,
         rules=SeriesRules(allow_uneven, allow_missing),
+        label_source="own" if labels is None else "table",
     )
     job = Job(
         archive=archive,
         store=store,
         id_key=load_key(id_key),
         manifest=cases,
+        labels=labels,
         settings=settings,
         workers=workers or default_workers(),
         device=resolve(device),
@@ -113,9 +118,10 @@ def preprocess(
 def _as_json(summary: "Summary", settings: "Settings", device: str) -> dict[str, Any]:
     from toolkit.preprocess.plan import stored_bytes
 
-    plain = {k: v for k, v in vars(summary).items() if k not in ("failures", "files")}
+    plain = {k: v for k, v in vars(summary).items() if k not in ("failures", "files", "outcomes")}
     return {
         **plain,
+        "outcomes": [outcome._asdict() for outcome in summary.outcomes],
         "failures": [{"case_id": c, "code": p.code, "problem": str(p)} for c, p in summary.failures],
         "files": [{"code": p.code, "files": list(p.files), "problem": str(p)} for p in summary.files],
         "settings": settings.resolved(),
@@ -137,7 +143,12 @@ def _show(summary: "Summary", settings: "Settings", store: Path, dry_run: bool) 
         talk.print(Text(f"refused {name}: {problem}"))
     for problem in summary.files[:SHOWN]:
         talk.print(Text(f"refused file: {problem}"))
-    hidden = max(0, len(summary.failures) - SHOWN) + max(0, len(summary.files) - SHOWN)
+    for name in summary.empties[:SHOWN]:
+        talk.print(Text(f"empty {name}: nothing is marked in it"))
+    for what, paths in sorted(summary.ignored.items()) if summary.exit_code else ():
+        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        talk.print(Text(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
+    hidden = sum(max(0, len(told) - SHOWN) for told in (summary.failures, summary.files, summary.empties))
     if hidden:
         talk.print(f"... and {hidden} more; --json lists all")
     if summary.stopped:

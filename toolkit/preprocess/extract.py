@@ -236,7 +236,7 @@ def records(
                 case_id=case_id,
                 patient_id=patient_id,
                 label=finding.label,
-                diameter_mm=round(finding.diameter_mm, 4),
+                diameter_mm=None if finding.diameter_mm is None else round(finding.diameter_mm, 4),
                 volume_mm3=None if finding.volume_mm3 is None else round(finding.volume_mm3, 4),
                 center_lps_mm=finding.center_lps_mm,
                 occupancy=round(float(mask[inner, inner, inner].mean()) / 255, 6),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kernels import MAX_HALF_WIDTH
 from toolkit.archive.case import Case
@@ -45,6 +45,8 @@ class Settings:
         Components of a binary mask below this equal-volume diameter are dropped.
     rules
         Which irregular DICOM stacks are read.
+    label_source
+        ``own``: labels are what annotations and manifest say; ``table``: a table of labels speaks last.
     """
 
     spacing_mm: float = 1.0
@@ -52,6 +54,7 @@ class Settings:
     margin: int = 16
     min_diameter_mm: float = 3.0
     rules: SeriesRules = field(default_factory=SeriesRules)
+    label_source: Literal["own", "table"] = "own"
 
     @property
     def side(self) -> int:
@@ -68,6 +71,7 @@ class Settings:
             "min_diameter_mm": self.min_diameter_mm,
             "stack_rules": asdict(self.rules),
             "label_rule": asdict(LIDC_RULE),
+            "label_source": self.label_source,
             "filter": {"name": "tent", "half_width": "max(1, row norm)", "max_half_width": MAX_HALF_WIDTH},
         }
 

@@ -13,6 +13,7 @@ from toolkit.archive.case import Case
 from toolkit.archive.catalog import Scanned, catalog, scan_new_folder
 from toolkit.archive.discover import Discovery
 from toolkit.archive.index_cache import IndexCache
+from toolkit.archive.outcomes import FileOutcome, outcomes
 from toolkit.archive.scan import FileEntry
 from toolkit.errors import Problem, StoreError
 from toolkit.preprocess import cached_findings
@@ -44,6 +45,7 @@ class Job:
     store: Path
     id_key: IdKey
     manifest: Path | None = None
+    labels: Path | None = None
     settings: Settings = field(default_factory=Settings)
     workers: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
@@ -73,7 +75,11 @@ class Summary:
     files
         Files that belong to no case, each with its problem.
     ignored
-        Files that are something else, counted.
+        Files that are something else, by what they are.
+    outcomes
+        What became of every file that is no part of a usable case.
+    empties
+        Case ids of the readable scans in which nothing is marked.
     stopped
         True where --max-failures ended the run early.
     """
@@ -86,7 +92,9 @@ class Summary:
     nodules: int = 0
     failures: Sequence[tuple[str, Problem]] = ()
     files: Sequence[Problem] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    outcomes: Sequence[FileOutcome] = ()
+    empties: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     bytes_read: int = 0
     stopped: bool = False
@@ -117,6 +125,7 @@ def preprocess(job: Job) -> Summary:
             job.settings.rules,
             cache,
             lambda folders: scan_in(pool, folders),
+            labels=job.labels,
             open_cases=job.dry_run,
         )
         indexed = time.perf_counter()
@@ -252,6 +261,7 @@ def _summary(
     status: Counter[str] = Counter()
     codes: Counter[str] = Counter()
     told: list[tuple[str, Problem]] = []
+    empties: list[str] = []
     nodules = 0
     for shard in mine:
         try:
@@ -261,9 +271,11 @@ def _summary(
         for entry in entries:
             status[entry.status] += 1
             nodules += len(entry.nodules)
+            name = cases[entry.case_id].case_id if entry.case_id in cases else entry.case_id
+            if entry.status == "empty":
+                empties.append(name)
             if entry.status == "refused":
                 codes[entry.code] += 1
-                name = cases[entry.case_id].case_id if entry.case_id in cases else entry.case_id
                 told.append((name, failures.get(entry.case_id, Problem(entry.code, entry.message))))
     total = sum(len(shard.case_ids) for shard in mine)
     return Summary(
@@ -276,6 +288,8 @@ def _summary(
         failures=tuple(told),
         files=found.refused,
         ignored=found.ignored,
+        outcomes=[o for o in outcomes(found, dict(told)) if o.outcome != "read"],
+        empties=empties,
         seconds=seconds,
         bytes_read=bytes_read,
         stopped=stopped,
@@ -301,5 +315,6 @@ def _dry_summary(
         failures=refused,
         files=found.refused,
         ignored=found.ignored,
+        outcomes=[o for o in outcomes(found) if o.outcome != "read"],
         seconds={"index": seconds, "total": seconds},
     )

@@ -42,7 +42,7 @@ class Nodule:
     label
         Malignancy in [0, 1]; None where unknown or indeterminate.
     diameter_mm
-        Of the sphere of the mask's volume, or as stated for a point.
+        Of the sphere of the mask's volume, or as stated for a point; None where nobody measured it.
     volume_mm3
         Of the mask; None for a point.
     center_lps_mm
@@ -65,7 +65,7 @@ class Nodule:
     case_id: str
     patient_id: str
     label: float | None
-    diameter_mm: float
+    diameter_mm: float | None
     volume_mm3: float | None
     center_lps_mm: tuple[float, float, float]
     occupancy: float
@@ -204,7 +204,7 @@ def csv_line(index: int, nodule: Nodule, shard: str, row: int) -> Sequence[Any]:
         "" if nodule.label is None else f"{nodule.label:g}",
         "" if nodule.rating is None else f"{nodule.rating:g}",
         nodule.readers,
-        f"{nodule.diameter_mm:.3f}",
+        "" if nodule.diameter_mm is None else f"{nodule.diameter_mm:.3f}",
         volume,
         f"{x:.3f}",
         f"{y:.3f}",
