@@ -15,6 +15,7 @@ from kernels import MAX_HALF_WIDTH
 from toolkit.archive.case import Case
 from toolkit.archive.consensus import LIDC_RULE
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.region_rule import RegionRule
 from toolkit.preprocess.identity import IdKey
 from toolkit.store.files import write_atomic
 from toolkit.store.format import canonical_json, digest, sealed_lines, shard_name, unseal_lines
@@ -45,6 +46,8 @@ class Settings:
         Components of a binary mask below this equal-volume diameter are dropped.
     rules
         Which irregular DICOM stacks are read.
+    regions
+        Which regions of segmentations and structure sets are nodules.
     """
 
     spacing_mm: float = 1.0
@@ -52,6 +55,7 @@ class Settings:
     margin: int = 16
     min_diameter_mm: float = 3.0
     rules: SeriesRules = field(default_factory=SeriesRules)
+    regions: RegionRule = field(default_factory=RegionRule)
 
     @property
     def side(self) -> int:
@@ -68,6 +72,7 @@ class Settings:
             "min_diameter_mm": self.min_diameter_mm,
             "stack_rules": asdict(self.rules),
             "label_rule": asdict(LIDC_RULE),
+            "region_rule": asdict(self.regions),
             "filter": {"name": "tent", "half_width": "max(1, row norm)", "max_half_width": MAX_HALF_WIDTH},
         }
 
