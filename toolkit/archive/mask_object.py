@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from toolkit.archive.dicom_header import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from toolkit.archive.dicom_header import BIG_ENDIAN, DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from toolkit.archive.files import refusal
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
@@ -125,11 +125,12 @@ def _located(dataset: Any, stream: BinaryIO, syntax: str, size: int) -> Opened:
     """Find the pixel data behind what was parsed."""
     at = stream.tell()
     head = stream.read(12)
-    if head[:4] != b"\xe0\x7f\x10\x00":
+    order: Literal["big", "little"] = "big" if syntax == BIG_ENDIAN else "little"
+    group, element = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
+    if (group, element) != (0x7FE0, 0x0010):
         return Opened(dataset, stream, syntax, -1, -1, size)
-    short = syntax == IMPLICIT_LITTLE
-    begin = 8 if short else 12
-    length = int.from_bytes(head[begin - 4 : begin], "little")
+    begin = 8 if syntax == IMPLICIT_LITTLE else 12
+    length = int.from_bytes(head[begin - 4 : begin], order)
     return Opened(dataset, stream, syntax, at + begin, -1 if length == 0xFFFFFFFF else length, size)
 
 

@@ -55,9 +55,9 @@ def _labels(
 ) -> NDArray[np.integer]:
     """Return a frame with 0 where it marks nothing; in a label map what marks a wanted segment stays."""
     if seg.kind == "FRACTIONAL":
-        return (2 * pixels.astype(np.uint16) >= seg.maximum).view(np.uint8)
+        return np.asarray(2 * pixels.astype(np.uint16) >= seg.maximum).view(np.uint8)
     if seg.kind == "BINARY":
-        return (pixels != 0).view(np.uint8)
+        return np.asarray(pixels != 0).view(np.uint8)
     found = np.unique(pixels)
     strange = found[~np.isin(found, known)]
     if strange.size:
