@@ -68,7 +68,7 @@ def test_pin_holes(tmp_path):
     assert 0 < lost <= 3 * 3 * 6  # slices, width, length of the slit
 
 
-def ball(slices, radius=7.3, at=(20.3, 17.6), first=3, last=9, anisotropic=None):
+def ball(slices, radius=7.3, at=(20.3, 17.6), first=3, last=9):
     return [circle(slices, k, at, radius) for k in range(first, last + 1)]
 
 
@@ -169,7 +169,8 @@ def test_an_area_that_sampling_does_not_explain(tmp_path):
         for x in range(2, 32)
     ]
     structure_set(tmp_path / "rt.dcm", {"nodule": [*slits, circle(slices, 5, (20, 17), 3.0)]})
-    _, (finding,), notes = nodules(tmp_path)
+    _, findings, notes = nodules(tmp_path)
+    assert len(findings) == 1
     assert "W-RT-003" in [n.code for n in notes]
 
 
