@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.archive.geometry import Box, Geometry
+from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
 MaskSource = Literal["reader", "consensus", "volume", "none"]
+MaskKind = Literal["labels", "lidc", "seg", "rtstruct"]
 
 
 class VolumeSource(Protocol):
@@ -128,21 +130,24 @@ class ToldLabel:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A label volume or an annotation file that belongs to the scan.
+    """A label volume, an annotation file or a DICOM mask object that belongs to the scan.
 
     Attributes
     ----------
     kind
-        ``labels`` (MHD, NRRD, NIfTI) or ``lidc`` (LIDC XML).
+        ``labels`` (MHD, NRRD, NIfTI), ``lidc`` (LIDC XML), ``seg`` (DICOM Segmentation) or ``rtstruct``.
     names, labels
-        What a manifest says of its nodules, by label value (or component number of a binary mask);
-        key 0 speaks for every nodule that has no key of its own.
+        What a manifest says of its nodules, by label value (or component number of a binary mask),
+        SegmentNumber or ROINumber; key 0 speaks for every nodule that has no key of its own.
+    regions
+        What a DICOM mask object says that it holds.
     """
 
     path: str
-    kind: Literal["labels", "lidc"]
+    kind: MaskKind
     names: Mapping[int, str] = field(default_factory=dict)
     labels: Mapping[int, float] = field(default_factory=dict)
+    regions: tuple[NamedRegion, ...] = ()
 
 
 @dataclass(frozen=True)

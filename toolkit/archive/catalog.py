@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.archive.case import Case, MaskFile, Point, opened
+from toolkit.archive.case import Case, MaskFile, MaskKind, Point, opened
 from toolkit.archive.dicom_series import SeriesRules, SliceFile
 from toolkit.archive.discover import (
     Discovery,
@@ -24,7 +24,7 @@ from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import Row, read_manifest
 from toolkit.archive.names import volume_suffix
-from toolkit.archive.scan import FileEntry, scan_folder, slice_header, walk
+from toolkit.archive.scan import FileEntry, mask_head, problem, scan_folder, slice_header, walk
 from toolkit.errors import InputError, NothingFoundError, Problem, UsageError
 
 Scanned = tuple[str, list[FileEntry], bool]
@@ -259,16 +259,28 @@ def _masks(rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]]) -> 
             by_path[row.mask].append(row)
     masks = []
     for path, lines in by_path.items():
-        if path.suffix.lower() not in (".xml",) and not volume_suffix(path.name):
-            what = "mask format that is not supported"
-            raise InputError(Problem("E-VOL-002", what, path.suffix[:12], files=(str(path),)))
+        entry = _entry(path, folders)
+        kind = _mask_kind(path, entry)
         keys = [0] if len(lines) == 1 else _label_values(lines)
         names = {key: row.nodule_id for key, row in zip(keys, lines, strict=True) if row.nodule_id}
         labels = {key: row.label for key, row in zip(keys, lines, strict=True) if row.label is not None}
-        kind = "lidc" if path.suffix.lower() == ".xml" else "labels"
-        digest = mask_digest(path, _entry(path, folders))
-        masks.append((MaskFile(str(path), kind, names, labels), digest))  # type: ignore[arg-type]
+        regions = mask_head(entry.facts).regions if kind in ("seg", "rtstruct") else ()
+        masks.append((MaskFile(str(path), kind, names, labels, regions), mask_digest(path, entry)))
     return masks
+
+
+def _mask_kind(path: Path, entry: FileEntry) -> MaskKind:
+    """Return what a file that a manifest names as a mask is: DICOM by content, the others by name."""
+    if entry.kind == "seg" or entry.kind == "rtstruct":
+        return "seg" if entry.kind == "seg" else "rtstruct"
+    if path.suffix.lower() == ".xml":
+        return "lidc"
+    if volume_suffix(path.name):
+        return "labels"
+    if entry.kind == "bad":
+        raise InputError(problem(entry.facts))
+    what, expected = "mask format that is not supported", "a volume, LIDC XML, segmentation or structure set"
+    raise InputError(Problem("E-VOL-002", what, path.suffix[:12], expected, files=(str(path),)))
 
 
 def _label_values(lines: Sequence[Row]) -> list[int]:
@@ -321,10 +333,9 @@ def _image_case(
     if wanted not in series:
         measured = f"{len(series)} CT series" + (", none of them named" if series else "")
         action = "Case skipped; name one in the column series_uid" if series else "Case skipped"
-        problem = Problem("E-CSV-003", "no such series", measured, "one", action, (str(row.image),))
-        raise InputError(problem)
-    readings = [(mask.path, digest) for mask, digest in masks if mask.kind == "lidc"]
-    case = series_case(wanted, series[wanted], readings, rules)
+        raise InputError(Problem("E-CSV-003", "no such series", measured, "one", action, (str(row.image),)))
+    own = [(mask, digest) for mask, digest in masks if mask.kind != "labels"]
+    case = series_case(wanted, series[wanted], own, rules)
     if case.problem is not None:
         raise InputError(case.problem)
     others = [digest for mask, digest in masks if mask.kind == "labels"]

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +11,14 @@ from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesFiles, SeriesRules, SliceFile
 from toolkit.archive.luna16 import LunaRow, points_of
 from toolkit.archive.names import LUNG_MASK_FOLDERS, MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
-from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
+from toolkit.archive.scan import (
+    FileEntry,
+    content_digest,
+    mask_content,
+    mask_head,
+    problem,
+    slice_header,
+)
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
 from toolkit.errors import Problem
@@ -41,16 +48,18 @@ class Discovery:
 def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
     """Make cases of the scanned folders of an archive.
 
-    A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series
-    UID. A volume file is one case; masks join it by name: ``scan_mask``, ``scan_seg``, ``scan_label``
-    beside ``scan``, ``mask`` beside ``image`` in a folder of their own, or ``labelsTr/scan`` beside
-    ``imagesTr/scan_0000``. LUNA16's ``annotations.csv`` gives points to scans that have no mask, by
-    series UID or file name; where an archive has none, the nodules of its ``candidates.csv`` do.
+    A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series UID,
+    DICOM Segmentation and RT Structure Set by the series or the images that they reference. A volume
+    file is one case; masks join it by name: ``scan_mask``, ``scan_seg``, ``scan_label`` beside ``scan``,
+    ``mask`` beside ``image`` in a folder of their own, or ``labelsTr/scan`` beside ``imagesTr/scan_0000``.
+    LUNA16's ``annotations.csv`` gives points to scans that have no mask, by series UID or file name;
+    where an archive has none, the nodules of its ``candidates.csv`` do.
     """
     refused: list[Problem] = []
     ignored: dict[str, list[str]] = defaultdict(list)
     series: dict[str, list[SliceFile]] = defaultdict(list)
-    readings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    readings: dict[str, list[tuple[MaskFile, str]]] = defaultdict(list)
+    objects: list[tuple[Path, FileEntry]] = []
     volumes: dict[Path, FileEntry] = {}
     tables: dict[str, list[tuple[str, FileEntry]]] = {"annotations": [], "candidates": []}
     for folder, entries in folders.items():
@@ -65,7 +74,9 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
                 else:
                     series[file.header.series_uid].append(file)
             elif entry.kind == "lidc":
-                readings[entry.facts[0]].append((path, entry.facts[1]))
+                readings[entry.facts[0]].append((MaskFile(path, "lidc"), entry.facts[1]))
+            elif entry.kind in ("seg", "rtstruct"):
+                objects.append((Path(path), entry))
             elif entry.kind in tables:
                 tables[entry.kind].append((path, entry))
             elif folder.name.lower() in LUNG_MASK_FOLDERS and volume_suffix(entry.name):
@@ -77,8 +88,10 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
             else:
                 ignored["other files"].append(path)
     _drop_data_files(volumes, ignored)
+    orphans = [mask.path for uid, files in readings.items() if uid not in series for mask, _ in files]
+    for uid, mask, digest in join_objects(objects, series, refused):
+        readings[uid].append((mask, digest))
     cases = [series_case(uid, files, readings.get(uid, ()), rules) for uid, files in series.items()]
-    orphans = [path for uid, files in readings.items() if uid not in series for path, _ in files]
     if orphans:
         ignored["LIDC readings of absent series"] += orphans
     cases += _volume_cases(root, volumes, refused)
@@ -137,10 +150,10 @@ def _not_a_slice(file: SliceFile) -> str:
 
 
 def series_case(
-    uid: str, files: Sequence[SliceFile], readings: Iterable[tuple[str, str]], rules: SeriesRules
+    uid: str, files: Sequence[SliceFile], masks: Iterable[tuple[MaskFile, str]], rules: SeriesRules
 ) -> Case:
-    """Return the case of one DICOM series, not yet opened."""
-    masks = sorted(readings)
+    """Return the case of one DICOM series with its masks, each with the digest of its content, not opened."""
+    masks = sorted(masks, key=lambda found: found[0].path)
     digests = sorted(f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files)
     patients = sorted({f.header.patient_id for f in files})
     case = Case(
@@ -149,7 +162,7 @@ def series_case(
         image=os.path.commonpath({os.path.dirname(f.path) for f in files}),  # noqa: PTH120
         source=None,
         unopened=SeriesFiles(tuple(files), rules),
-        masks=tuple(MaskFile(path, "lidc") for path, _ in masks),
+        masks=tuple(mask for mask, _ in masks),
         digest=digest_of([*digests, *(digest for _, digest in masks)]),
     )
     if len(patients) > 1:
@@ -181,11 +194,40 @@ def mask_digest(path: Path, entry: FileEntry) -> str:
     """Return the digest of a mask's whole content: unlike a scan, a mask is edited in place."""
     if entry.kind == "bad":
         return problem(entry.facts).code
-    if entry.kind == "lidc":
-        return str(entry.facts[1])
+    if entry.kind in ("lidc", "seg", "rtstruct"):
+        return str(entry.facts[-1])
     if entry.kind == "volume":
         return str(entry.facts["content"] or mask_content(path, entry.facts))
     return content_digest(path)  # an annotation file that does not name its series
+
+
+def join_objects(
+    objects: Iterable[tuple[Path, FileEntry]],
+    series: Mapping[str, Sequence[SliceFile]],
+    refused: list[Problem],
+) -> Iterator[tuple[str, MaskFile, str]]:
+    """Yield the series that each DICOM mask object belongs to, the mask, and the digest of its content.
+
+    It is the series that the object names, else the one that holds the images that it references. None
+    of them here is E-MASK-002, several are E-MASK-005, added to `refused`.
+    """
+    owner: dict[str, str] = {}
+    for path, entry in objects:
+        head = mask_head(entry.facts)
+        if not head.series_uids and not owner:
+            owner = {f.header.sop_uid: uid for uid, files in series.items() for f in files}
+        named = head.series_uids or {owner[uid] for uid in head.sop_uids if uid in owner}
+        here = [uid for uid in named if uid in series]
+        action = "File skipped; name its image in a manifest (--cases)"
+        if len(here) == 1:
+            mask = MaskFile(str(path), "seg" if entry.kind == "seg" else "rtstruct", regions=head.regions)
+            yield here[0], mask, mask_digest(path, entry)
+        elif here:
+            what, measured = "mask of several series", f"{len(here)} of them in the archive"
+            refused.append(Problem("E-MASK-005", what, measured, "1", action, (str(path),)))
+        else:
+            measured = f"references {len(head.series_uids)} series, {len(head.sop_uids)} images, none here"
+            refused.append(Problem("E-MASK-002", "mask without an image", measured, "", action, (str(path),)))
 
 
 def _volume_cases(root: Path, volumes: Mapping[Path, FileEntry], refused: list[Problem]) -> list[Case]:

@@ -1,9 +1,12 @@
 """Label volumes to findings: the grid is checked, then each nodule is measured on the grid of its scan."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.case import Finding, LabelSource, MaskFile
+from toolkit.archive.case import Finding, LabelSource, MaskFile, MaskSource
 from toolkit.archive.files import refusal
 from toolkit.archive.geometry import Box, Geometry, largest_corner_shift_voxels
 from toolkit.archive.runs import Runs, components, draw, encode, join
@@ -51,9 +54,37 @@ def find_nodules(
     if len(values) == 1:
         groups, notes = _components(runs, image_geometry, mask.path, min_diameter_mm)
     else:
-        groups, notes = _by_number(runs, runs.value), []
+        groups, notes = by_number(runs, runs.value), []
     several = len(groups) > 1
     return [_finding(n, part, image_geometry, mask, several) for n, part in groups.items()], notes
+
+
+def named_findings(
+    regions: Mapping[int, Runs],
+    geometry: Geometry,
+    mask: MaskFile,
+    mask_source: MaskSource,
+    min_diameter_mm: float,
+) -> tuple[list[Finding], list[Problem]]:
+    """Measure regions that their file numbers and names, one nodule each, in order of number.
+
+    A region of several components stays one nodule, because somebody named it as one; W-MASK-003 where
+    more than one of them reaches the minimum diameter.
+    """
+    several, notes = len(regions) > 1, []
+    for number in sorted(regions):
+        volumes = _component_volumes(regions[number], components(regions[number]), geometry)
+        large = int(np.count_nonzero(sphere_diameter_mm(volumes) >= min_diameter_mm))
+        if large > 1:
+            measured = f"{large} parts of at least {min_diameter_mm:g} mm in region {number}"
+            action = "taken as one nodule; give each its own region if they are several"
+            notes.append(
+                Problem("W-MASK-003", "region of several parts", measured, "1", action, (mask.path,))
+            )
+    return [
+        replace(_finding(n, regions[n], geometry, mask, several), mask_source=mask_source)
+        for n in sorted(regions)
+    ], notes
 
 
 def check_grid(mask: Geometry, image: Geometry, path: str) -> None:
@@ -100,12 +131,17 @@ def _scan(labels: LabelSource, path: str) -> Runs:
         parts.append(encode(box, array, shape))
         count += len(parts[-1])
         if count > MAX_RUNS:
-            measured, expected = f"more than {MAX_RUNS} separate runs of voxels", "outlines of nodules"
-            raise refusal("E-MASK-003", "the mask is texture", measured, expected, path=path)
+            raise texture(path)
     return join(parts, shape)
 
 
-def _by_number(runs: Runs, number: NDArray[np.int64]) -> dict[int, Runs]:
+def texture(path: str) -> Exception:
+    """Return the refusal of a mask of more than `MAX_RUNS` runs."""
+    measured, expected = f"more than {MAX_RUNS} separate runs of voxels", "outlines of nodules"
+    return refusal("E-MASK-003", "the mask is texture", measured, expected, path=path)
+
+
+def by_number(runs: Runs, number: NDArray[np.int64]) -> dict[int, Runs]:
     """Return the runs of each number, ascending."""
     order = np.argsort(number, kind="stable")
     numbers, first = np.unique(number[order], return_index=True)
@@ -118,8 +154,7 @@ def _components(
 ) -> tuple[dict[int, Runs], list[Problem]]:
     """Return the components that are large enough, by number, and a note on the others."""
     component = components(runs)
-    weighted = runs.lengths * geometry.slice_weights()[runs.z]
-    volumes = np.asarray(np.bincount(component, weighted) * geometry.voxel_mm3, dtype=np.float64)
+    volumes = _component_volumes(runs, component, geometry)
     diameters = sphere_diameter_mm(volumes)
     kept = diameters >= min_diameter_mm
     dropped = int(np.count_nonzero(~kept))
@@ -129,7 +164,13 @@ def _components(
         action = "they were dropped; --min-diameter changes it"
         notes.append(Problem("W-MASK-001", "small components", measured, "", action, (path,)))
     large = kept[component]
-    return _by_number(runs.take(large), component[large] + 1), notes
+    return by_number(runs.take(large), component[large] + 1), notes
+
+
+def _component_volumes(runs: Runs, component: NDArray[np.int64], geometry: Geometry) -> NDArray[np.float64]:
+    """Return the volume in mm3 of each component; each slice counts with its thickness."""
+    weighted = runs.lengths * geometry.slice_weights()[runs.z]
+    return np.asarray(np.bincount(component, weighted) * geometry.voxel_mm3, dtype=np.float64)
 
 
 def sphere_diameter_mm(volume_mm3: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ def _edge(tail: NDArray[np.int64], head: NDArray[np.int64], shape: tuple[int, ..
     """Mark the lattice points of every edge: gcd(dx, dy) equal steps lead from one end to the other."""
     step = head - tail
     count = np.gcd(step[:, 0], step[:, 1])
-    which, k = _ragged(count)
+    which, k = ragged(count)
     xy = tail[which] + k[:, None] * (step[which] // count[which, None])
     edge = np.zeros(shape, dtype=np.bool_)
     edge[xy[:, 1], xy[:, 0]] = True
@@ -63,7 +63,7 @@ def _odd(tail: NDArray[np.int64], head: NDArray[np.int64], shape: tuple[int, ...
     upward = tail[:, 1:] <= head[:, 1:]
     a, b = np.where(upward, tail, head), np.where(upward, head, tail)
     rows = b[:, 1] - a[:, 1]
-    which, k = _ragged(rows)  # the upper end is left out, so a vertex is counted once
+    which, k = ragged(rows)  # the upper end is left out, so a vertex is counted once
     # The edge meets row a_y + k at a_x + k dx / dy; a point lies left of it exactly when x < ceil of that.
     crossing = a[which, 0] - (-k * (b[which, 0] - a[which, 0])) // rows[which]
     toggles = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
@@ -72,7 +72,7 @@ def _odd(tail: NDArray[np.int64], head: NDArray[np.int64], shape: tuple[int, ...
     return (right_of[:, 1:] & 1).astype(np.bool_)
 
 
-def _ragged(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ragged(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return, for counts (2, 0, 3), the owners (0, 0, 2, 2, 2) and the ranks (0, 1, 0, 1, 2)."""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)

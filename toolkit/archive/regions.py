@@ -13,37 +13,46 @@ from toolkit.archive.geometry import Box, Geometry
 from toolkit.archive.labels import with_labels
 from toolkit.archive.lidc import combine_reads, read_lidc
 from toolkit.archive.masks import find_nodules, nodule_name, sphere_diameter_mm
+from toolkit.archive.object_masks import object_nodules
 from toolkit.archive.reader_mask import SliceFrame
+from toolkit.archive.region_rule import RegionRule
 from toolkit.archive.volume import open_labels
 from toolkit.errors import InputError, Problem
 
 
-def find(case: Case, source: VolumeSource, min_diameter_mm: float) -> tuple[list[Finding], list[Problem]]:
+def find(
+    case: Case, source: VolumeSource, min_diameter_mm: float, rule: RegionRule | None = None
+) -> tuple[list[Finding], list[Problem]]:
     """Return all nodules of a case in a fixed order, and notes.
 
     Label volumes are scanned once, components of a binary one below `min_diameter_mm` (diameter of
-    the equal-volume sphere) are dropped and counted. Raises `InputError` E-MASK-*, E-LIDC-*, E-FILE-*
-    where a region cannot be trusted and E-REG-001 where one lies outside the scan.
+    the equal-volume sphere) are dropped and counted. Of segmentations and structure sets the regions
+    that `rule` takes (by default the built-in one) are nodules. Raises `InputError` E-MASK-*, E-LIDC-*,
+    E-SEG-*, E-RT-*, E-FILE-* where a region cannot be trusted and E-REG-001 where one lies outside.
     """
     findings: list[Finding] = []
     notes: list[Problem] = []
     for files, mask in enumerate(case.masks):
+        if mask.kind == "lidc":
+            continue
         if mask.kind == "labels":
             found, said = find_nodules(open_labels(mask.path), source.geometry, mask, min_diameter_mm)
-            if files > 0 and not mask.names:  # every file counts from 1
-                found = [replace(finding, name=f"{files + 1}-{finding.name}") for finding in found]
-            findings += found
-            notes += said
+        else:
+            found, said = object_nodules(mask, source, min_diameter_mm, rule or RegionRule())
+        if files > 0 and not mask.names:  # every file counts from 1
+            found = [replace(finding, name=f"{files + 1}-{finding.name}") for finding in found]
+        _check_apart(found, findings, case.masks)
+        findings += found
+        notes += said
     lidc = [mask for mask in case.masks if mask.kind == "lidc"]
     if lidc:
         found, said = _read_lidc(lidc, source)
+        _check_apart(found, findings, case.masks)
         findings += found
         notes += said
     findings += [Finding(p.name, p.center_lps_mm, p.diameter_mm, "none", label=p.label) for p in case.points]
     for finding in findings:
         _check_inside(finding, source.geometry)
-    if len(case.masks) > 1:
-        _check_apart(findings, case.masks)
     findings, said = with_labels(case, _with_names(findings), source.geometry)
     return findings, [*notes, *said]
 
@@ -63,10 +72,10 @@ def _with_names(findings: list[Finding]) -> list[Finding]:
     return named
 
 
-def _check_apart(findings: list[Finding], masks: tuple[MaskFile, ...]) -> None:
-    """Refuse nodules of several mask files that share voxels: one nodule would be counted twice."""
-    for k, a in enumerate(findings):
-        for b in findings[:k]:
+def _check_apart(found: list[Finding], before: list[Finding], masks: tuple[MaskFile, ...]) -> None:
+    """Refuse nodules that share voxels with those of another file: one would be counted twice."""
+    for a in found:
+        for b in before:
             if a.box is None or b.box is None or a.mask is None or b.mask is None:
                 continue
             common = a.box.intersect(b.box)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolkit.archive.dicom_header import SliceHeader, probe_header, pydicom_header
+from toolkit.archive.mask_object import KINDS, MaskHead, read_head
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
+from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
 _TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
@@ -18,9 +20,9 @@ class FileEntry(NamedTuple):
 
     `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
-    digest of the file; ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the
-    fields of a `Problem`; ``link`` the file that a link leads to, its kind and its facts; ``other``
-    nothing.
+    digest of the file; ``seg`` and ``rtstruct`` the fields of a `MaskHead` and the digest of the file;
+    ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the fields of a `Problem`;
+    ``link`` the file that a link leads to, its kind and its facts; ``other`` nothing.
     """
 
     name: str
@@ -122,6 +124,9 @@ def _identify(path: Path) -> tuple[str, Any]:
         if header is None and name.endswith(DICOM_SUFFIXES):
             header = pydicom_header(path)
         if header is not None:
+            kind = KINDS.get(header.sop_class)
+            if kind is not None:
+                return kind, [*read_head(kind, str(path)), content_digest(path)]
             return "dicom", header
     except InputError as error:
         return "bad", list(vars(error.problem).values())
@@ -156,6 +161,12 @@ def slice_header(facts: Any) -> SliceHeader:
     for field in _TUPLES:
         values[field] = tuple(values[field])
     return SliceHeader(*values)
+
+
+def mask_head(facts: Any) -> MaskHead:
+    """Rebuild what `scan_folder` stored of a DICOM mask object."""
+    series_uids, sop_uids, regions, _ = facts
+    return MaskHead(tuple(series_uids), tuple(sop_uids), tuple(NamedRegion(*region) for region in regions))
 
 
 def problem(facts: Any) -> Problem:

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Labels, Workers
+from toolkit.cli.options import (
+    AllowMissing,
+    AllowUneven,
+    Archive,
+    Cases,
+    IndexFolder,
+    Json,
+    Labels,
+    RegionPattern,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from toolkit.archive.case import Case
     from toolkit.archive.catalog import Scanned
     from toolkit.archive.discover import Discovery
+    from toolkit.archive.region_rule import RegionRule
 
 SHOWN = 40
 
@@ -34,6 +45,7 @@ def index(
     index_cache: IndexFolder = None,
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
+    region: RegionPattern = "",
     json: Json = False,
 ) -> int:
     """Show what an archive holds, and write it as a manifest to edit.
@@ -44,11 +56,12 @@ def index(
     from toolkit.archive.dicom_series import SeriesRules
     from toolkit.archive.index_cache import IndexCache, default_folder
     from toolkit.archive.manifest import write_manifest
+    from toolkit.archive.region_rule import RegionRule
     from toolkit.preprocess.pool import Pool, default_workers
     from toolkit.preprocess.run import scan_in
 
     cache = IndexCache(index_cache or default_folder())
-    rules = SeriesRules(allow_uneven, allow_missing)
+    rules, rule = SeriesRules(allow_uneven, allow_missing), RegionRule(region)
     pool: Pool[str, Scanned]
     with Pool(workers or default_workers()) as pool:
         found = catalog(
@@ -61,9 +74,9 @@ def index(
         )
     cache.close()
     if json:
-        print_json(_as_json(found, out))
+        print_json(_as_json(found, out, rule))
     else:
-        _show(found)
+        _show(found, rule)
     write_manifest(out, found.cases, force)
     if files is not None:
         _write_files(files, found)
@@ -75,7 +88,7 @@ def index(
     return 8 if any(case.problem is None for case in found.cases) else 4
 
 
-def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
+def _as_json(found: "Discovery", out: Path, rule: "RegionRule") -> dict[str, Any]:
     from toolkit.archive.outcomes import outcomes
 
     return {
@@ -87,6 +100,11 @@ def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
                 "shape_zyx": list(case.source.geometry.shape_zyx) if case.source else None,
                 "spacing_mm": list(case.source.geometry.spacing_mm) if case.source else None,
                 "masks": [mask.path for mask in case.masks],
+                "regions": [
+                    {"mask": mask.path, "number": r.number, "name": r.name, "taken": rule.takes(r)}
+                    for mask in case.masks
+                    for r in mask.regions
+                ],
                 "points": len(case.points),
                 "labels": len(case.told),
                 "notes": [str(note) for note in case.notes],
@@ -120,7 +138,7 @@ def _write_files(path: Path, found: "Discovery") -> None:
         raise ResourceError(Problem("E-DISK-001", "writing failed", reason, files=(str(path),))) from error
 
 
-def _show(found: "Discovery") -> None:
+def _show(found: "Discovery", rule: "RegionRule") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -129,7 +147,7 @@ def _show(found: "Discovery") -> None:
         "case", "patient", "slices x rows x columns", "spacing zyx mm", "regions", "state", box=None
     )
     for case in found.cases[:SHOWN]:
-        table.add_row(*(Text(cell, overflow="fold") for cell in _cells(case)))
+        table.add_row(*(Text(cell, overflow="fold") for cell in _cells(case, rule)))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     if len(found.cases) > SHOWN:
@@ -144,10 +162,13 @@ def _show(found: "Discovery") -> None:
         talk.print(Text(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
 
 
-def _cells(case: "Case") -> tuple[str, ...]:
+def _cells(case: "Case", rule: "RegionRule") -> tuple[str, ...]:
     regions = (
         f"{len(case.masks)} masks" if case.masks else f"{len(case.points)} points" if case.points else "none"
     )
+    named = [region for mask in case.masks for region in mask.regions]
+    if named:
+        regions += f", {sum(map(rule.takes, named))} of {len(named)} regions"
     if case.source is None:
         state = case.problem.code if case.problem else "?"
         return case.case_id, case.patient_id, "", "", regions, state

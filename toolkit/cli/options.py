@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,27 @@ Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Worker processes (default: one for each processor).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
+
+
+def _pattern(text: str) -> str:
+    """Check a regular expression."""
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise typer.BadParameter(f"is no regular expression: {error}") from error
+    return text
+
+
+RegionPattern = Annotated[
+    str,
+    typer.Option(
+        "--region",
+        metavar="PATTERN",
+        callback=_pattern,
+        help="Segments and structures to take: a regular expression over their names, in any case "
+        "(default: all but anatomy and planning volumes).",
+    ),
+]
 AllowUneven = Annotated[
     bool, typer.Option("--allow-uneven", help="Sample unevenly spaced slices where they are, not refuse.")
 ]

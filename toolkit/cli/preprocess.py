@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Labels, Workers
+from toolkit.cli.options import (
+    AllowMissing,
+    AllowUneven,
+    Archive,
+    Cases,
+    IndexFolder,
+    Json,
+    Labels,
+    RegionPattern,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from toolkit.preprocess.plan import Settings
@@ -60,6 +70,7 @@ def preprocess(
     ] = "1/1",
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
+    region: RegionPattern = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write no store.")
     ] = False,
@@ -76,6 +87,7 @@ def preprocess(
     from toolkit.archive.catalog import default_labels
     from toolkit.archive.dicom_series import SeriesRules
     from toolkit.archive.index_cache import default_folder
+    from toolkit.archive.region_rule import RegionRule
     from toolkit.device import resolve
     from toolkit.preprocess.identity import load_key
     from toolkit.preprocess.plan import Settings, default_margin
@@ -91,6 +103,7 @@ def preprocess(
         margin=default_margin(size, spacing) if margin is None else margin,
         min_diameter_mm=min_diameter,
         rules=SeriesRules(allow_uneven, allow_missing),
+        regions=RegionRule(region),
         label_source="own" if labels is None else "table",
     )
     job = Job(

@@ -21,7 +21,7 @@ KIND = "findings"
 def key_of(case: Case, settings: Settings) -> str:
     """Return what the findings of a case depend on: input, rules and minimum diameter, no crop setting."""
     resolved = settings.resolved()
-    rules = {name: resolved[name] for name in ("min_diameter_mm", "stack_rules", "label_rule")}
+    rules = {name: resolved[name] for name in ("min_diameter_mm", "stack_rules", "label_rule", "region_rule")}
     return digest(canonical_json([STAGE_VERSION, case.digest, rules]))
 
 

@@ -85,7 +85,7 @@ def _extract(task: Task) -> Extracted:
     source = case.source
     findings, notes = task.findings, task.notes
     if findings is None:
-        found, said = find(case, source, settings.min_diameter_mm)
+        found, said = find(case, source, settings.min_diameter_mm, settings.regions)
         findings, notes = tuple(found), tuple(said)
     geometry = source.geometry
     scan = {"spacing_mm": [round(s, 6) for s in geometry.spacing_mm], "shape_zyx": list(geometry.shape_zyx)}

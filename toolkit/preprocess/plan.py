@@ -15,6 +15,7 @@ from kernels import MAX_HALF_WIDTH
 from toolkit.archive.case import Case
 from toolkit.archive.consensus import LIDC_RULE
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.region_rule import RegionRule
 from toolkit.preprocess.identity import IdKey
 from toolkit.store.files import write_atomic
 from toolkit.store.format import canonical_json, digest, sealed_lines, shard_name, unseal_lines
@@ -45,6 +46,8 @@ class Settings:
         Components of a binary mask below this equal-volume diameter are dropped.
     rules
         Which irregular DICOM stacks are read.
+    regions
+        Which regions of segmentations and structure sets are nodules.
     label_source
         ``own``: labels are what annotations and manifest say; ``table``: a table of labels speaks last.
     """
@@ -54,6 +57,7 @@ class Settings:
     margin: int = 16
     min_diameter_mm: float = 3.0
     rules: SeriesRules = field(default_factory=SeriesRules)
+    regions: RegionRule = field(default_factory=RegionRule)
     label_source: Literal["own", "table"] = "own"
 
     @property
@@ -71,6 +75,7 @@ class Settings:
             "min_diameter_mm": self.min_diameter_mm,
             "stack_rules": asdict(self.rules),
             "label_rule": asdict(LIDC_RULE),
+            "region_rule": asdict(self.regions),
             "label_source": self.label_source,
             "filter": {"name": "tent", "half_width": "max(1, row norm)", "max_half_width": MAX_HALF_WIDTH},
         }
