@@ -8,10 +8,11 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-BARS = 20  # about as many
+from toolkit.report.words import plain
+
 HEIGHT = 40
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
-TICKS = 4
+TICKS, PER_TICK = 4, 5  # about four ticks, so about twenty bars
 
 
 @dataclass(frozen=True)
@@ -34,26 +35,25 @@ class Bars:
 
 
 def histogram(title: str, unit: str, series: Sequence[Series], note: str = "") -> str:
-    """Return a figure: one row of bars for each series over a shared axis; what has no value is left out.
+    """Return a figure: one row of bars for each series over a shared axis; nothing where nothing has values.
 
     The axis ends at the 99.5th percentile; what lies beyond is counted in the last bar.
     """
     kept = [one for one in series if len(one.values)]
     if not kept:
-        return figure(title, unit, [], np.array([0.0, 1.0]), note or "Nothing to show.")
+        return ""
     edges = nice_edges(np.concatenate([np.asarray(one.values, np.float64) for one in kept]))
     rows = [Bars(one.name, count(one.values, edges), numbers(one.values), one.style) for one in kept]
     return figure(title, unit, rows, edges, note)
 
 
 def nice_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return bin edges at round numbers, a multiple of `TICKS` bins."""
+    """Return bin edges, `PER_TICK` bins to each of a few ticks at round numbers."""
     low, high = float(values.min()), float(np.quantile(values, 0.995))
-    step = nice_step((high - low) / BARS) if high > low else nice_step(max(abs(high), 1.0) / BARS)
-    first = math.floor(low / step + 1e-9)
-    bins = max(1, math.floor(high / step + 1e-9) + 1 - first)
-    bins = TICKS * math.ceil(bins / TICKS)
-    return np.round(step * (first + np.arange(bins + 1)), 9)
+    tick = nice_step((high - low) / TICKS) if high > low else nice_step(max(abs(high), 1.0) / TICKS)
+    first = math.floor(low / tick + 1e-9)
+    last = max(first + 1, math.ceil(high / tick - 1e-9))
+    return np.round(tick / PER_TICK * np.arange(first * PER_TICK, last * PER_TICK + 1), 9)
 
 
 def nice_step(least: float) -> float:
@@ -71,29 +71,15 @@ def count(values: Sequence[float], edges: NDArray[np.float64]) -> NDArray[np.int
 def numbers(values: Sequence[float]) -> str:
     """Return count, median and the middle 90 % as text."""
     low, middle, high = np.quantile(np.asarray(values, np.float64), [0.05, 0.5, 0.95])
-    return f"{len(values):,} · median {plain(middle)} · 90 % in {plain(low)} to {plain(high)}"
-
-
-def plain(value: float) -> str:
-    """Return a number with three digits, without an exponent."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    text = (
-        f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-        if abs(value) >= 0.01
-        else f"{value:.2f}"
-    )
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace("-0", "0", 1) if text == "-0" else text
+    return f"{len(values):,} · median {plain(middle)} ({plain(low)} to {plain(high)})"
 
 
 def figure(title: str, unit: str, rows: Sequence[Bars], edges: NDArray[np.float64], note: str = "") -> str:
-    """Return the figure of bars that are counted already."""
+    """Return the figure of bars that are counted already; `PER_TICK` of them to a tick."""
     caption = escape(title) + (f' <span class="unit">{escape(unit)}</span>' if unit else "")
     body = "".join(_row(bars, edges, unit) for bars in rows)
-    if rows:
-        stops = edges[:: max(1, (len(edges) - 1) // TICKS)]
-        body += '<div class="axis">' + "".join(f"<span>{plain(float(v))}</span>" for v in stops) + "</div>"
+    stops = edges[::PER_TICK]
+    body += '<div class="axis">' + "".join(f"<span>{plain(float(v))}</span>" for v in stops) + "</div>"
     told = f'<p class="note">{escape(note)}</p>' if note else ""
     return f'<figure class="chart"><figcaption>{caption}</figcaption>{body}{told}</figure>'
 
@@ -104,7 +90,7 @@ def _row(bars: Bars, edges: NDArray[np.float64], unit: str) -> str:
     drawn = []
     for k, number in enumerate(bars.counts.tolist()):
         ends = f"{plain(float(edges[k]))} to {plain(float(edges[k + 1]))}"
-        told = f"{ends} {unit}: {number:,} ({number / total:.1%})"
+        told = f"{ends} {unit}: {number:,} ({100 * number / total:.1f} %)"
         height = max(1.0, HEIGHT * number / top) if number else 0.0
         drawn.append(
             f'<g><title>{escape(told)}</title><rect class="hit" x="{k}" width="1" height="{HEIGHT}"/>'

@@ -52,7 +52,7 @@ FLAGS = (
         "outside",
         "outside",
         "Crop mostly outside the scan",
-        f"more than {OUTSIDE:.0%} of its voxels are at -1024 HU",
+        f"more than {100 * OUTSIDE:.0f} % of its voxels are at -1024 HU",
     ),
     Flag("twin", "twin", "Same pixels as another crop", "image digests are equal"),
     Flag(

@@ -13,7 +13,8 @@ from scipy import ndimage
 from toolkit.progress import bar
 from toolkit.store.reader import Store
 
-LOW_HU, HU_STEP, HU_BINS = -1024, 16, 256
+OUTSIDE_HU = -1024
+LOW_HU, HU_STEP, HU_BINS = -1000, 20, 205
 INSIDE = 128  # a voxel is in the mask where at least half of it is nodule
 SHELL_MM = 2.0
 
@@ -79,7 +80,7 @@ def _in_threads(store: Store) -> Iterator[tuple[Measured, NDArray[np.int64], NDA
         hu = np.asarray(image[inner])
         solid = np.asarray(mask[inner]) >= INSIDE
         one = measure(image, mask, store.margin, store.spacing_mm)
-        return one, hu_counts(hu[solid]), hu_counts(hu[hu > LOW_HU])
+        return one, hu_counts(hu[solid]), hu_counts(hu[hu > OUTSIDE_HU])
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         indices = iter(range(len(store)))
@@ -97,7 +98,7 @@ def measure(image: NDArray[np.int16], mask: NDArray[np.uint8], margin: int, spac
     """Measure a stored cube: `image` HU and `mask` 0-255, both (s, s, s) zyx with their margin."""
     side = image.shape[0]
     inner = (slice(margin, side - margin),) * 3
-    outside = float(np.mean(np.asarray(image[inner]) == LOW_HU))
+    outside = float(np.mean(np.asarray(image[inner]) == OUTSIDE_HU))
     solid = np.asarray(mask) >= INSIDE
     spans = [np.flatnonzero(solid.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not spans[0].size:

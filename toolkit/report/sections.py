@@ -1,4 +1,4 @@
-"""The parts of a store's page, each a function from what was found to HTML."""
+"""What a store holds, shows and refused, as HTML."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,25 +6,11 @@ from html import escape
 
 import numpy as np
 
-from toolkit.report.charts import Bars, Series, figure, histogram, plain
-from toolkit.report.contents import LABELS, CodeGroup, Contents, label_name, source_spacings
+from toolkit.report.contents import LABELS, CodeGroup, Contents, label_name
 from toolkit.report.flags import FLAGS
-from toolkit.report.measure import HU_BINS, HU_STEP, LOW_HU, Survey
 from toolkit.report.page import block
 from toolkit.report.sheet import Sheet
-from toolkit.report.suggest import ACROSS, CONTEXT_MM, FIT, MULTIPLE, Advice, Option
-
-HU_MERGED = 4  # bins of a survey in one bar
-HU_SHOWN = (-1024, 1024)
-FLOOR = {
-    True: "the median in-plane spacing of the scans",
-    False: "since this store keeps nothing about its scans",
-}
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+from toolkit.report.words import percent, plain, plural, sentence, size
 
 
 def warnings(contents: Contents, flags: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
@@ -56,7 +42,7 @@ def summary(contents: Contents, flags: Sequence[Sequence[str]]) -> str:
     masks = Counter(nodule.mask_source for nodule in store.nodules)
     told = warnings(contents, flags)
     first = "".join(f"<li><b>{escape(number)}</b> {escape(what)}</li>" for number, what in told)
-    size = sum(shard.images.nbytes + shard.masks.nbytes for shard in store.shards)
+    stored = sum(shard.images.nbytes + shard.masks.nbytes for shard in store.shards)
     refused = status["refused"]
     cases = f"{status['done']:,} done, {status['empty']:,} empty, {refused:,} refused"
     shares = ", ".join(f"{masks[name]:,} {name}" for name in sorted(masks)) or "no nodule"
@@ -68,7 +54,7 @@ def summary(contents: Contents, flags: Sequence[Sequence[str]]) -> str:
         ("Malignant", f"{labels['malignant']:,}", _ratio(labels)),
         ("Benign", f"{labels['benign']:,}", f"{labels['open']:,} open"),
         ("Crop", f"{plain(store.size * store.spacing_mm)} mm", crop),
-        ("On disk", _bytes(size), "images and masks"),
+        ("On disk", size(stored), "images and masks"),
     ]
     shown = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)} <small>{escape(more)}</small></dd></div>"
@@ -82,13 +68,10 @@ def summary(contents: Contents, flags: Sequence[Sequence[str]]) -> str:
 
 
 def _ratio(labels: Counter[str]) -> str:
-    if not labels["malignant"] or not labels["benign"]:
-        return "of one class only" if labels["malignant"] else ""
-    return f"1 to {plain(labels['benign'] / labels['malignant'])} benign"
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+    bad, good = labels["malignant"], labels["benign"]
+    if not bad or not good:
+        return ""
+    return f"1 to {plain(good / bad)} benign" if good >= bad else f"{plain(bad / good)} to 1 benign"
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -108,7 +91,7 @@ def _size_alone(contents: Contents) -> str:
         return ""
     share = auroc(sizes["malignant"], sizes["benign"])
     return (
-        f"<p>Diameter alone ranks a malignant nodule above a benign one in {share:.0%} of pairs "
+        f"<p>Diameter alone ranks a malignant nodule above a benign one in {percent(share)} of pairs "
         f"(AUROC {share:.2f}). A model has to beat that.</p>"
     )
 
@@ -139,9 +122,7 @@ def crops(contents: Contents, sheet: Sheet, sheet_data: str, flags: Sequence[Seq
 
 def _held(sheet: Sheet, nodules: int) -> str:
     """Say what the sheet holds, where that is not all."""
-    slices = (
-        f"Up to {sheet.level.slices} slices each, {sheet.pixels} pixels wide, from below to above the nodule."
-    )
+    slices = f"Up to {sheet.level.slices} slices each, {sheet.pixels} pixels wide, from head to foot."
     if len(sheet.indices) == nodules:
         return slices
     rule = "flagged ones first, then an even sample; all figures on this page are of all nodules"
@@ -192,54 +173,6 @@ def _choice(name: str, title: str, options: Sequence[tuple[str, str]]) -> str:
     return f'<select name="{name}" aria-label="{title}">{inner}</select>'
 
 
-def distributions(contents: Contents, survey: Survey) -> str:
-    """Return all histograms."""
-    nodules = contents.store.nodules
-    between, within = source_spacings(contents.entries)
-    masked = [(n, m) for n, m in zip(nodules, survey.measured, strict=True) if n.mask_source != "none"]
-    held = [
-        (m.held_share or 0.0) * n.facts.get("mask_share_in_cube", 1.0)
-        for n, m in masked
-        if m.held_share is not None
-    ]
-    by_label = [
-        Series(name, [n.diameter_mm for n in nodules if label_name(n.label) == name], name) for name in LABELS
-    ]
-    unknown = "" if between else "This store keeps nothing about its scans."
-    parts = [
-        histogram("Diameter", "mm", by_label),
-        histogram("Background", "% of the crop", [Series("", [100 * (1 - n.occupancy) for n, _ in masked])]),
-        histogram(
-            "Mask cut off by the crop", "% of the mask", [Series("", [100 * max(0.0, 1 - h) for h in held])]
-        ),
-        _hounsfield(survey),
-        histogram(
-            "Air at -1024 HU, or outside the scan",
-            "% of the crop",
-            [Series("", [100 * m.outside_share for m in survey.measured])],
-        ),
-        histogram("Slice spacing of the scans", "mm", [Series("", between)], unknown),
-        histogram("In-plane spacing of the scans", "mm", [Series("", within)], unknown),
-    ]
-    return f'<div class="charts">{"".join(parts)}</div>'
-
-
-def _hounsfield(survey: Survey) -> str:
-    """Return HU inside masks and in whole crops, as shares of voxels."""
-    edges = LOW_HU + HU_STEP * np.arange(0, HU_BINS + 1, HU_MERGED, dtype=np.float64)
-    kept = edges[:-1] < HU_SHOWN[1]
-    rows = []
-    for name, counts in (("in masks", survey.inside_counts), ("in crops", survey.crop_counts)):
-        total = int(counts.sum())
-        if not total:
-            continue
-        merged = counts.reshape(-1, HU_MERGED).sum(axis=1)
-        middle = LOW_HU + HU_STEP * (int(np.searchsorted(np.cumsum(counts), total / 2)) + 0.5)
-        rows.append(Bars(name, merged[kept], f"{total:,} voxels · median {plain(middle)}"))
-    note = f"Above {HU_SHOWN[1]:g} HU and at {LOW_HU} HU: not drawn." if rows else "Nothing to show."
-    return figure("Hounsfield units", "HU", rows, edges[: int(kept.sum()) + 1], note)
-
-
 def fates(refused: Sequence[CodeGroup], noted: Sequence[CodeGroup]) -> str:
     """Return refusals and notes by code, with what to do."""
     parts = []
@@ -257,7 +190,8 @@ def _codes(title: str, groups: Sequence[CodeGroup]) -> str:
     lines = []
     for group in groups:
         shown = "".join(
-            f"<p>{escape(text)}{f' <span class=quiet>({count:,} times)</span>' if count > 1 else ''}</p>"
+            f"<p>{escape(sentence(text))}"
+            + (f' <span class="quiet">({count:,} times)</span></p>' if count > 1 else "</p>")
             for text, count in group.messages
         )
         rest = group.cases - sum(count for _, count in group.messages)
@@ -265,61 +199,9 @@ def _codes(title: str, groups: Sequence[CodeGroup]) -> str:
         shown += "<p>Run preprocess again: it may pass then.</p>" if group.transient else ""
         lines.append(
             f'<tr><td><code>{escape(group.code)}</code></td><td class="n">{group.cases:,}</td>'
-            f"<td><p><b>{escape(group.meaning.capitalize())}</b></p>{shown}</td></tr>"
+            f"<td><p><b>{escape(sentence(group.meaning))}</b></p>{shown}</td></tr>"
         )
     return (
         f'<div class="scroll"><table><thead><tr><th>Code</th><th class="n">{title}</th>'
         f"<th>Why, and what changes it</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
-
-
-def settings(advice: Advice | None) -> str:
-    """Return which crop settings fit, by which rule, and what others would mean."""
-    if advice is None:
-        return "<p>Without nodules there is nothing to fit a crop to.</p>"
-    best, now = advice.suggested, advice.now
-    same = (best.crop.spacing_mm, best.crop.size) == (now.crop.spacing_mm, now.crop.size)
-    flags = f"--spacing {best.crop.spacing_mm:g} --size {best.crop.size} --margin {best.crop.margin}"
-    rows = "".join(_option(option) for option in (now, best, *advice.others))
-    head = (
-        '<th></th><th class="n">Spacing</th><th class="n">Size</th><th class="n">Side</th>'
-        '<th class="n">Margin</th><th class="n">Nodules cut</th><th class="n">Background</th>'
-        '<th class="n">Across the small</th><th class="n">Voxels</th><th class="n">Store</th>'
-        '<th class="n">Training cost</th>'
-    )
-    opening = (
-        "<p>The crops of this store are what the rule would choose.</p>"
-        if same
-        else f"<pre>toolkit preprocess ARCHIVE NEW_STORE {flags}</pre>"
-    )
-    return (
-        f'{opening}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f"</div><p>Size: {FIT:.0%} of the nodules are no more than {plain(advice.fit_mm)} mm across as seen "
-        f"from the centre of their crop; {CONTEXT_MM:g} mm is added on each side, and the whole rounded up "
-        f"to a multiple of {MULTIPLE} voxels. Spacing: the small nodules (fifth percentile, "
-        f"{plain(advice.small_mm)} mm) are to be {ACROSS} voxels across, but no voxel is finer than "
-        f"{plain(advice.floor_mm)} mm, {FLOOR[advice.floor_known]}. Margin: what augmentation by default "
-        "needs. Training cost: voxels a crop, this store being 1.</p>"
-        "<p>A crop is mostly background whatever its size: a ball fills 52 % of the tightest cube about it, "
-        "and 7 % of one twice as wide. Background costs voxels and shows what a nodule touches; it does not "
-        "unbalance the classes.</p>"
-    )
-
-
-def _option(option: Option) -> str:
-    crop = option.crop
-    cells = (
-        f"{crop.spacing_mm:g} mm",
-        f"{crop.size}",
-        f"{plain(crop.size_mm)} mm",
-        f"{crop.margin}",
-        f"{option.cut_share:.1%}",
-        f"{option.background:.1%}",
-        plain(option.across),
-        f"{crop.size**3:,}",
-        _bytes(option.stored_bytes),
-        f"{plain(option.cost)} &times;",
-    )
-    kind = ' class="best"' if option.name == "suggested" else ""
-    name = escape(option.name.capitalize())
-    return f"<tr{kind}><td>{name}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>"

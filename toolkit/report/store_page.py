@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import Problem, UsageError
-from toolkit.report import sections
+from toolkit.report import figures, sections
 from toolkit.report.contents import Contents, label_name, notes, read_contents, refusals, source_spacings
 from toolkit.report.flags import FLAGS, flags_of
 from toolkit.report.measure import Survey, survey
@@ -101,13 +101,13 @@ def _page(
     parts = [
         Section("summary", "Summary", sections.summary(contents, flags)),
         Section("crops", "Crops", sections.crops(contents, sheet, data, flags)),
-        Section("distributions", "Distributions", sections.distributions(contents, found)),
+        Section("distributions", "Distributions", figures.distributions(contents, found)),
         Section(
             "refused",
             "Refused and noted",
             sections.fates(refusals(contents.entries), notes(contents.entries)),
         ),
-        Section("settings", "Crop settings", sections.settings(advice)),
+        Section("settings", "Crop settings", figures.settings(advice)),
     ]
     name = str(store.settings.get("config_digest", ""))[:8]
     lead = f"Settings {name}. Identifiers are hashes; the pixels are not de-identified."

@@ -113,7 +113,7 @@ def suggest(
         ("95 % fit", crop(0.95, spacing)),
         ("all fit", crop(1.0, spacing)),
         ("coarser voxels", crop(FIT, _step(1.5 * spacing))),
-        ("as fine as the scans", crop(FIT, _step(floor))),
+        ("as fine as the scans" if source_mm else "fine voxels", crop(FIT, _step(floor))),
         ("1 mm", crop(FIT, 1.0)),
     ]
     seen, others = {now, best}, []
