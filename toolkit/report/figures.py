@@ -102,8 +102,8 @@ def settings(advice: Advice | None) -> str:
     return (
         f'{opening}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         f"</div><p>Size: {percent(FIT)} of the nodules are no more than {plain(advice.fit_mm)} mm across, "
-        f"measured about the centre of their crop; {CONTEXT_MM:g} mm is added on each side, and the whole rounded up "
-        f"to a multiple of {MULTIPLE} voxels. Spacing: the small nodules (fifth percentile, "
+        f"measured about the centre of their crop; {CONTEXT_MM:g} mm is added on each side, and the "
+        f"whole rounded up to a multiple of {MULTIPLE} voxels. Spacing: the small nodules (fifth percentile, "
         f"{plain(advice.small_mm)} mm) are to be {ACROSS} voxels across, but no voxel is finer than "
         f"{plain(advice.floor_mm)} mm, {FLOOR[advice.floor_known]}. Margin: what augmentation by default "
         "needs. Training cost: voxels a crop, this store being 1.</p>"

@@ -46,24 +46,12 @@ def render(
     blocks
         (id, text) of data for them.
     """
-    style = _resource("page.css")
     code = "\n".join(_resource(name) for name in scripts)
-    allowed = _hash(code) if code else "'none'"
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {_hash(style)}; script-src {allowed}"
-    )
     links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
-    head = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="generator" content="{GENERATOR} {__version__}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
-        f"<body>\n<header>\n<h1>{escape(title)}</h1>\n<p>{lead}</p>\n<nav>{links}</nav>\n</header>\n<main>\n"
-    )
-    parts = [head]
+    parts = [
+        _head(title, code),
+        f"<body>\n<header>\n<h1>{escape(title)}</h1>\n<p>{lead}</p>\n<nav>{links}</nav>\n</header>\n<main>\n",
+    ]
     parts += [
         f'<section id="{s.anchor}">\n<h2>{escape(s.title)}</h2>\n{s.body}\n</section>\n' for s in sections
     ]
@@ -73,6 +61,24 @@ def render(
     parts += [block("text/plain", name, text) + "\n" for name, text in blocks]
     parts.append("</body>\n</html>\n")
     return "".join(parts).encode()
+
+
+def _head(title: str, code: str) -> str:
+    """Return the head: a policy that allows this style and this code, and nothing from elsewhere."""
+    style = _resource("page.css")
+    allowed = _hash(code) if code else "'none'"
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_hash(style)}; script-src {allowed}"
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="generator" content="{GENERATOR} {__version__}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
+    )
 
 
 def block(kind: str, name: str, text: str) -> str:

@@ -72,12 +72,16 @@ class Sheet:
 
 
 def make_sheet(
-    store: Store, measured: Sequence[Measured], flags: Sequence[Sequence[str]], most: int | None
+    store: Store,
+    measured: Sequence[Measured],
+    flags: Sequence[Sequence[str]],
+    most: int | None = None,
+    budget: int = BUDGET,
 ) -> Sheet:
-    """Make the strips of all nodules, or of the `most` that `choose` names, within `BUDGET`."""
+    """Make the strips of all nodules, or of the `most` that `choose` names, within some bytes of text."""
     indices = choose([bool(raised) for raised in flags], len(store) if most is None else most)
     reach = [_shown_mm(one, nodule.diameter_mm) for one, nodule in zip(measured, store.nodules, strict=True)]
-    level, count = _affordable(store, indices, reach)
+    level, count = _affordable(store, indices, reach, budget)
     if count < len(indices):
         indices = choose([bool(raised) for raised in flags], count)
     strips = []
@@ -116,16 +120,18 @@ def slice_indices(size: int, spacing_mm: float, shown_mm: float, most: int) -> l
     return sorted({middle + round(k) for k in np.linspace(-half, half, most)})
 
 
-def _affordable(store: Store, indices: Sequence[int], reach: Sequence[float]) -> tuple[Level, int]:
-    """Return the best level at which all fit in `BUDGET`, judged by a sample; else the last, and how many."""
+def _affordable(
+    store: Store, indices: Sequence[int], reach: Sequence[float], budget: int
+) -> tuple[Level, int]:
+    """Return the best level at which all fit, judged by a sample; else the last, and how many fit."""
     sample = evenly(indices, SAMPLE)
     size = 0.0
     for level in LEVELS:
         strips = [make_strip(store, i, reach[i], level) for i in sample]
         size = sum(len(s.image) + len(s.mask) + 50 for s in strips) / max(1, len(strips))
-        if size * len(indices) <= BUDGET:
+        if size * len(indices) <= budget:
             return level, len(indices)
-    return LEVELS[-1], int(BUDGET / size)
+    return LEVELS[-1], int(budget / size)
 
 
 def _in_threads(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 FIT = 0.99  # share of nodules that must lie in the crop
 CONTEXT_MM = 5.0  # seen on each side of the largest of them
@@ -103,33 +104,39 @@ def suggest(
     spacing = _step(min(max(small / ACROSS, floor), COARSEST_MM))
     reach = np.array([extent.reach_mm for extent in extents])
 
-    def crop(share: float, spacing_mm: float) -> Crop:
-        side = 2 * (float(np.quantile(reach, share, method="higher")) + CONTEXT_MM)
-        size = min(LARGEST, MULTIPLE * math.ceil(round(side / spacing_mm / MULTIPLE, 9)))
-        return Crop(spacing_mm, size, margin_of(size, spacing_mm))
-
-    best = crop(FIT, spacing)
+    best = _crop(reach, FIT, spacing, margin_of)
     wanted = [
-        ("95 % fit", crop(0.95, spacing)),
-        ("all fit", crop(1.0, spacing)),
-        ("coarser voxels", crop(FIT, _step(1.5 * spacing))),
-        ("as fine as the scans" if source_mm else "fine voxels", crop(FIT, _step(floor))),
-        ("1 mm", crop(FIT, 1.0)),
+        ("95 % fit", _crop(reach, 0.95, spacing, margin_of)),
+        ("all fit", _crop(reach, 1.0, spacing, margin_of)),
+        ("coarser voxels", _crop(reach, FIT, _step(1.5 * spacing), margin_of)),
+        ("as fine as the scans" if source_mm else "fine voxels", _crop(reach, FIT, _step(floor), margin_of)),
+        ("1 mm", _crop(reach, FIT, 1.0, margin_of)),
     ]
-    seen, others = {now, best}, []
-    for name, other in wanted:
-        if other not in seen:
-            seen.add(other)
-            others.append(weigh(name, other, extents, now))
+    different: dict[Crop, str] = {}
+    for name, crop in wanted:
+        if crop not in (now, best):
+            different.setdefault(crop, name)
     return Advice(
-        fit_mm=2 * float(np.quantile(reach, FIT, method="higher")),
+        fit_mm=2 * _fits(reach, FIT),
         small_mm=small,
         floor_mm=floor,
         floor_known=source_mm is not None,
         now=weigh("this store", now, extents, now),
         suggested=weigh("suggested", best, extents, now),
-        others=tuple(others),
+        others=tuple(weigh(name, crop, extents, now) for crop, name in different.items()),
     )
+
+
+def _fits(reach: NDArray[np.float64], share: float) -> float:
+    """Return the reach (mm) that at least this share of nodules does not exceed."""
+    return float(np.quantile(reach, share, method="inverted_cdf"))
+
+
+def _crop(reach: NDArray[np.float64], share: float, spacing_mm: float, margin_of: MarginOf) -> Crop:
+    """Return the crop that holds this share of nodules with their context."""
+    side = 2 * (_fits(reach, share) + CONTEXT_MM)
+    size = min(LARGEST, MULTIPLE * math.ceil(round(side / spacing_mm / MULTIPLE, 9)))
+    return Crop(spacing_mm, size, margin_of(size, spacing_mm))
 
 
 def weigh(name: str, crop: Crop, extents: Sequence[Extent], now: Crop) -> Option:

@@ -5,15 +5,11 @@ import math
 
 def plain(value: float) -> str:
     """Return a number with three digits, without an exponent."""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    text = (
-        f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-        if abs(value) >= 0.01
-        else f"{value:.2f}"
-    )
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace("-0", "0", 1) if text == "-0" else text
+    if abs(value) < 0.005:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    text = f"{value:,.{min(3, max(0, digits))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def percent(share: float, digits: int = 0) -> str:
