@@ -15,6 +15,7 @@ from tests.archive.dicom_files import make_slices, positions, write_all
 from tests.preprocess.archives import grid, identity, run, scan, write_cases, write_nifti
 from tests.report.stores import SIZE, ball, inspected, make, nodule
 from toolkit.errors import StoreError, UsageError
+from toolkit.preprocess.plan import Settings
 from toolkit.report.contents import label_name, refusals, source_spacings
 from toolkit.report.page import Section, block, render
 from toolkit.report.sections import auroc
@@ -22,6 +23,7 @@ from toolkit.report.store_page import as_json, write_page
 from toolkit.store import Store
 from toolkit.store.verify import verify
 
+SETTINGS = Settings(spacing_mm=1.0, size=40, margin=4)
 VOID = {"meta", "link", "input", "br"}
 
 
@@ -100,7 +102,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"case_id": "GONE", "patient_id": "GONE^GIRL", "image": "GONE_GIRL.nii"},
     ]  # fmt: skip
     write_cases(archive / "cases.csv", rows)
-    summary = run(archive, root / "store", manifest=archive / "cases.csv")
+    summary = run(archive, root / "store", manifest=archive / "cases.csv", settings=SETTINGS)
     assert (summary.done, summary.nodules, sum(summary.refused.values())) == (2, 2, 2)
     return root / "store"
 
@@ -137,7 +139,7 @@ def test_the_store_is_left_as_it_was(mixed: Path) -> None:
     write_page(mixed / "qc.html", inspected(mixed).page)
     assert list(verify(mixed)) == []
     archive = mixed.parent / "DOE_JANE"
-    again = run(archive, mixed, manifest=archive / "cases.csv")
+    again = run(archive, mixed, manifest=archive / "cases.csv", settings=SETTINGS)
     assert (again.resumed, again.nodules) == (4, 2)
     after = identity(mixed)
     assert after.pop("qc.html") == inspected(mixed).page  # the same store, the same page
@@ -188,13 +190,14 @@ def test_no_label_at_all(tmp_path: Path) -> None:
 
 def test_flags_are_counted_and_shown_first(tmp_path: Path) -> None:
     images, masks, records = [], [], []
+    rng = np.random.default_rng(2)
     for k in range(30):
         image, mask = ball(SIZE, 3.0 + 0.05 * k)
         if k == 11:
             mask[:] = 0
         if k == 20:
             image, mask = ball(SIZE, 3.0, at_mm=(10.0, 0.0, 0.0))
-        images.append(image)
+        images.append(image + rng.integers(-9, 10, image.shape, dtype=np.int16))
         masks.append(mask)
         records.append(nodule(k, 6.0 + 0.1 * k))
     images[7] = images[3]
@@ -237,7 +240,7 @@ def test_a_damaged_store_is_refused_by_name(tmp_path: Path, harm: str, code: str
         make(path, 3)
     if harm == "ledger":
         ledger = path / "ledger" / "00000.jsonl"
-        ledger.write_bytes(ledger.read_bytes().replace(b"volume", b"volume", 1))
+        ledger.write_bytes(ledger.read_bytes().replace(b"volume", b"volune", 1))
     if harm == "array":
         images = path / "shards" / "00000.images.npy"
         images.write_bytes(images.read_bytes()[:-100])

@@ -251,13 +251,15 @@
   }
 
   form.addEventListener("submit", event => event.preventDefault());
-  form.addEventListener("input", event => {
+  const changed = event => {
     const { name, value, type, checked } = event.target;
     state[name] = type === "checkbox" ? checked : value.trim();
     if (name === "window" || name === "outline") { for (const card of collect.values()) draw(card); return; }
     state.page = 0;
     show();
-  });
+  };
+  form.addEventListener("change", event => event.target.name !== "text" && changed(event));
+  form.elements.text.addEventListener("input", changed);
   for (const pager of document.querySelectorAll(".pager")) {
     pager.addEventListener("click", event => {
       if (!event.target.dataset.step) return;

@@ -54,7 +54,7 @@ def inspect_store(path: Path, margin_of: MarginOf, most: int | None = None) -> I
     flags = tuple(flags_of(store.nodules, found.measured, contents.digests))
     advice = _advice(contents, found, margin_of)
     sheet = make_sheet(store, found.measured, flags, most)
-    return Inspection(contents, found, flags, advice, sheet, _page(contents, found, flags, advice, sheet))
+    return Inspection(contents, found, flags, advice, sheet, make_page(contents, found, flags, advice, sheet))
 
 
 def write_page(out: Path, page: bytes, *, force: bool = False) -> None:
@@ -89,13 +89,14 @@ def _advice(contents: Contents, found: Survey, margin_of: MarginOf) -> Advice | 
     return suggest(extents, Crop(store.spacing_mm, store.size, store.margin), margin_of, source)
 
 
-def _page(
+def make_page(
     contents: Contents,
     found: Survey,
     flags: tuple[tuple[str, ...], ...],
     advice: Advice | None,
     sheet: Sheet,
 ) -> bytes:
+    """Return the page of what was found."""
     store = contents.store
     data = sheet_json(sheet, store, found.measured, flags)
     parts = [
