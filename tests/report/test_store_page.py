@@ -212,7 +212,7 @@ def test_flags_are_counted_and_shown_first(tmp_path: Path) -> None:
     assert len(found.sheet.indices) == 6
     text = checked(found.page).text
     assert "6 of 30 nodules are shown" in text
-    assert "1 nodule empty mask" in text
+    assert "1 nodule Empty mask: a mask was given" in text
 
 
 def test_what_the_store_holds_is_escaped(tmp_path: Path) -> None:

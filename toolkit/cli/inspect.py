@@ -17,7 +17,7 @@ def inspect(
     ] = None,
     nodules: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Show N nodules at most: flagged ones, then an even sample."),
+        typer.Option(min=1, metavar="N", help="Show N nodules at most: flagged ones, then an even sample."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no such page.")] = False,
     json: Json = False,

@@ -25,7 +25,7 @@ def warnings(contents: Contents, flags: Sequence[Sequence[str]]) -> list[tuple[s
     if status["refused"]:
         found.append((plural(status["refused"], "case"), "refused; the reasons stand below."))
     found += [
-        (plural(raised[flag.key], "nodule"), f"{flag.title.lower().replace('hu', 'HU')}: {flag.rule}.")
+        (plural(raised[flag.key], "nodule"), f"{flag.title}: {flag.rule}.")
         for flag in FLAGS
         if raised[flag.key]
     ]
