@@ -10,7 +10,7 @@ from toolkit.report.store_page import Inspection, inspect_store
 from toolkit.store import Nodule, Store
 
 SIZE, MARGIN = 24, 4
-LUNG_HU, NODULE_HU = -850, 40
+LUNG_HU, NODULE_HU = -850, 100
 
 
 def margin_of(size: int, spacing_mm: float) -> int:

@@ -1,6 +1,7 @@
 "use strict";
 // The contact sheet. Strips lie as base64 text in script elements that no browser runs; a strip is
-// decoded when its card comes into view, and forgotten when the card leaves the page.
+// decoded when its card comes near the view (near, so that a printed page is whole), and forgotten when
+// the card leaves the page.
 (() => {
   const data = JSON.parse(document.getElementById("sheet-data").textContent);
   const grid = document.getElementById("cards");
@@ -8,7 +9,7 @@
   const P = data.pixels, PER_PAGE = 48;
   const WINDOWS = { lung: [-600, 1500], soft: [40, 400] };
   const state = { window: "lung", outline: true, label: "", flag: "", text: "", sort: "order", page: 0 };
-  const collect = new Map(); // canvas -> card
+  const cards = new Map(); // canvas -> card, of this page
   let found = [];
 
   // Hounsfield units of each of the 256 tones, then grey of each tone in a window.
@@ -118,14 +119,14 @@
   // ---- cards ----
   const seen = new IntersectionObserver(entries => {
     for (const entry of entries) {
-      const card = collect.get(entry.target);
+      const card = cards.get(entry.target);
       if (!entry.isIntersecting || !card) continue;
       seen.unobserve(entry.target);
       decode(card).catch(error => { card.where.textContent = "cannot be shown"; console.error(error); });
     }
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "3000px" });
   const sized = new ResizeObserver(entries => {
-    for (const entry of entries) if (collect.has(entry.target)) draw(collect.get(entry.target));
+    for (const entry of entries) if (cards.has(entry.target)) draw(cards.get(entry.target));
   });
 
   function move(card, slices) {
@@ -134,11 +135,11 @@
     draw(card);
   }
 
-  function makeCard(index) {
-    const i = index, canvas = element("canvas"), box = element("article", "card");
+  function makeCard(i) {
+    const canvas = element("canvas"), box = element("article", "card");
     const frame = element("div", "frame"), where = element("span", "where");
     const track = element("span", "track"), mark = element("span");
-    const card = { index, canvas, where, bar: mark, slice: data.offsets[i].length >> 1 };
+    const card = { index: i, canvas, where, bar: mark, slice: data.offsets[i].length >> 1 };
     const share = data.occupancy[i], id = data.id[i];
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "slider");
@@ -165,7 +166,7 @@
       box.append(list);
     }
     listen(card);
-    collect.set(canvas, card);
+    cards.set(canvas, card);
     seen.observe(canvas);
     sized.observe(canvas);
     return box;
@@ -196,11 +197,11 @@
     canvas.addEventListener("keydown", event => {
       const all = data.offsets[card.index].length;
       const slices = { ArrowUp: -1, ArrowDown: 1, PageUp: -4, PageDown: 4, Home: -all, End: all }[event.key];
-      const cards = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (slices) { event.preventDefault(); move(card, slices); }
-      if (cards) {
+      if (step) {
         const every = [...grid.querySelectorAll("canvas")];
-        const next = every[every.indexOf(canvas) + cards];
+        const next = every[every.indexOf(canvas) + step];
         if (next) { event.preventDefault(); next.focus(); }
       }
     });
@@ -234,15 +235,16 @@
     const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
     state.page = Math.max(0, Math.min(state.page, pages - 1));
     const start = state.page * PER_PAGE, shown = found.slice(start, start + PER_PAGE);
-    for (const canvas of collect.keys()) { seen.unobserve(canvas); sized.unobserve(canvas); }
-    collect.clear();
+    for (const canvas of cards.keys()) { seen.unobserve(canvas); sized.unobserve(canvas); }
+    cards.clear();
     grid.replaceChildren(...shown.map(makeCard));
     if (!shown.length) grid.append(element("p", "nothing", "No nodule matches."));
     const count = n => n.toLocaleString("en");
-    const text = shown.length ? `${count(start + 1)} to ${count(start + shown.length)} of ${count(found.length)}` : "0";
+    const range = `${count(start + 1)} to ${count(start + shown.length)} of ${count(found.length)}`;
     for (const pager of document.querySelectorAll(".pager")) {
-      pager.querySelector("output").textContent = text;
+      pager.querySelector("output").textContent = pages > 1 ? range : `${count(found.length)} shown`;
       const [back, on] = pager.querySelectorAll("button");
+      back.hidden = on.hidden = pages === 1;
       back.disabled = state.page === 0;
       on.disabled = state.page === pages - 1;
     }
@@ -254,7 +256,7 @@
   const changed = event => {
     const { name, value, type, checked } = event.target;
     state[name] = type === "checkbox" ? checked : value.trim();
-    if (name === "window" || name === "outline") { for (const card of collect.values()) draw(card); return; }
+    if (name === "window" || name === "outline") { for (const card of cards.values()) draw(card); return; }
     state.page = 0;
     show();
   };
