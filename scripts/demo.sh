@@ -19,6 +19,8 @@ echo "== what the archive holds" >&2
 toolkit index "$archive" "${cases[@]}" --out "$out/cases.csv" --force || [ $? -eq 8 ]
 echo "== nodules to a store" >&2
 toolkit preprocess "$archive" "$out/store" "${cases[@]}" || [ $? -eq 8 ]
+echo "== a page that shows it" >&2
+toolkit inspect "$out/store"
 echo "== every byte of the store" >&2
 toolkit verify "$out/store"
 echo "== the first lines of $out/store/nodules.csv" >&2

@@ -152,6 +152,8 @@ def test_index_writes_a_manifest_that_gives_the_same_store(
         (("preprocess", "{archive}", "{tmp}/s", "--id-key", "{tmp}/no.key"), 2, "E-KEY-001"),
         (("verify", "{tmp}/empty"), 2, "E-STORE-001"),
         (("verify", "{tmp}/nothing"), 2, "E-STORE-001"),
+        (("inspect", "{tmp}/nothing"), 2, "E-STORE-001"),
+        (("inspect", "{tmp}/full"), 2, "E-STORE-001"),
         (("phantom", "{tmp}/full"), 2, "E-OUT-001"),
         (("nonsense",), 2, "nonsense"),
     ],

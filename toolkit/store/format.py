@@ -8,6 +8,7 @@ A store is a folder::
     shards/NNNNN.masks.npy    uint8 (n, s, s, s) share of the voxel that is nodule, 0-255
     ledger/NNNNN.jsonl a line a case: digests, facts and nodules, or the refusal
     nodules.csv        index for people, made from the ledgers
+    qc.html            page for people, made by inspect; no part of the store's identity
     log/               times and hosts; no part of the store's identity
 
 A shard is committed when its ledger exists; images and masks come first. A shard without nodules
