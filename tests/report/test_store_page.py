@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -186,6 +187,19 @@ def test_no_label_at_all(tmp_path: Path) -> None:
     text = checked(inspected(tmp_path / "s").page).text
     assert "do not hold both classes" in text
     assert "AUROC" not in text
+
+
+def test_a_diameter_that_nobody_measured(tmp_path: Path) -> None:
+    make(tmp_path / "s", 12, mask_source="none", occupancy=0.0, volume_mm3=None)
+    made = Store.open(tmp_path / "s")
+    records = [replace(record, diameter_mm=None) for record in made.nodules]
+    images = np.stack([made.image(k) for k in range(len(made))])
+    masks = np.stack([made.mask(k) for k in range(len(made))])
+    assert Store.create(tmp_path / "t", records, images, masks, 1.0, margin=4).nodules[0].diameter_mm is None
+    found = inspected(tmp_path / "t")
+    checked(found.page)
+    assert found.advice is None
+    assert (tmp_path / "t" / "nodules.csv").read_text().splitlines()[1].split(",")[7] == ""
 
 
 def test_flags_are_counted_and_shown_first(tmp_path: Path) -> None:

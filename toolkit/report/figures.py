@@ -30,7 +30,12 @@ def distributions(contents: Contents, survey: Survey) -> str:
         if m.held_share is not None
     ]
     by_label = [
-        Series(name, [n.diameter_mm for n in nodules if label_name(n.label) == name], name) for name in LABELS
+        Series(
+            name,
+            [n.diameter_mm for n in nodules if label_name(n.label) == name and n.diameter_mm is not None],
+            name,
+        )
+        for name in LABELS
     ]
     parts = [
         ("diameter", histogram("Diameter", "mm", by_label)),

@@ -92,7 +92,7 @@ def _on_mask(nodule: Nodule, one: Measured) -> list[str]:
     found = []
     if one.touches:
         found.append("cut")
-    if one.off_mm is not None and one.off_mm > OFF_MM + nodule.diameter_mm / 4:
+    if one.off_mm is not None and one.off_mm > OFF_MM + (nodule.diameter_mm or 0) / 4:
         found.append("off")
     if one.inside_hu is not None and not LOW_MEAN_HU <= one.inside_hu <= HIGH_MEAN_HU:
         found.append("hu")
@@ -101,13 +101,17 @@ def _on_mask(nodule: Nodule, one: Measured) -> list[str]:
     return found
 
 
-def unusual_sizes(diameters_mm: Sequence[float]) -> list[bool]:
-    """Tell which diameters lie far from the others, by the modified z-score of their logarithms."""
-    if len(diameters_mm) < LEAST_FOR_OUTLIERS:
+def unusual_sizes(diameters_mm: Sequence[float | None]) -> list[bool]:
+    """Tell which diameters lie far from the others, by the modified z-score of their logarithms.
+
+    An unknown diameter is never unusual.
+    """
+    sizes = np.array([np.nan if d is None else max(d, 1e-3) for d in diameters_mm], np.float64)
+    if np.count_nonzero(np.isfinite(sizes)) < LEAST_FOR_OUTLIERS:
         return [False] * len(diameters_mm)
-    logs = np.log(np.maximum(np.asarray(diameters_mm, np.float64), 1e-3))
-    away = np.abs(logs - np.median(logs))
-    spread = float(np.median(away))
+    logs = np.log(sizes)
+    away = np.abs(logs - np.nanmedian(logs))
+    spread = float(np.nanmedian(away))
     if spread == 0:  # more than half are alike: nothing to measure distance by
         return [False] * len(diameters_mm)
     return [bool(value) for value in 0.6745 * away / spread > MODIFIED_Z]

@@ -86,7 +86,8 @@ def _size_alone(contents: Contents) -> str:
     """Return how well diameter alone tells the classes apart: what any model has to beat."""
     sizes: dict[str, list[float]] = {name: [] for name in LABELS}
     for nodule in contents.store.nodules:
-        sizes[label_name(nodule.label)].append(nodule.diameter_mm)
+        if nodule.diameter_mm is not None:
+            sizes[label_name(nodule.label)].append(nodule.diameter_mm)
     if not sizes["malignant"] or not sizes["benign"]:
         return ""
     share = auroc(sizes["malignant"], sizes["benign"])

@@ -107,9 +107,9 @@ def evenly(items: Sequence[int], most: int) -> list[int]:
     return [items[k * len(items) // most] for k in range(most)]
 
 
-def _shown_mm(one: Measured, diameter_mm: float) -> float:
+def _shown_mm(one: Measured, diameter_mm: float | None) -> float:
     """Return how far above and below the centre slices are worth showing."""
-    reach = diameter_mm / 2 if one.reach_mm is None or math.isnan(one.reach_mm) else one.reach_mm
+    reach = (diameter_mm or 0.0) / 2 if one.reach_mm is None or math.isnan(one.reach_mm) else one.reach_mm
     return max(LEAST_MM, reach + CONTEXT_MM)
 
 

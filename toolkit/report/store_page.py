@@ -79,11 +79,12 @@ def _advice(contents: Contents, found: Survey, margin_of: MarginOf) -> Advice | 
     store = contents.store
     extents = []
     for nodule, one in zip(store.nodules, found.measured, strict=True):
-        if not (math.isfinite(nodule.diameter_mm) and nodule.diameter_mm > 0):
+        diameter = nodule.diameter_mm
+        if diameter is None or not (math.isfinite(diameter) and diameter > 0):
             continue
-        reach = max(one.reach_mm or 0.0, nodule.diameter_mm / 2)  # a mask that is cut tells too little
-        volume = ball(nodule.diameter_mm) if nodule.volume_mm3 is None else nodule.volume_mm3
-        extents.append(Extent(reach, nodule.diameter_mm, volume))
+        reach = max(one.reach_mm or 0.0, diameter / 2)  # a mask that is cut tells too little
+        volume = ball(diameter) if nodule.volume_mm3 is None else nodule.volume_mm3
+        extents.append(Extent(reach, diameter, volume))
     _, within = source_spacings(contents.entries)
     source = float(np.median(within)) if within else None
     return suggest(extents, Crop(store.spacing_mm, store.size, store.margin), margin_of, source)
