@@ -258,6 +258,17 @@ def test_a_contour_in_a_gap_of_missing_slices(tmp_path):
         nodules(tmp_path, rules=SeriesRules(allow_missing=True))
 
 
+@pytest.mark.parametrize("kept", [0.35, 0.7, 0.95])
+def test_cut_short(tmp_path, kept):
+    """Otherwise the contours behind the cut would be missing and nobody told."""
+    slices = write_ct(tmp_path)
+    structure_set(tmp_path / "rt.dcm", {"nodule": ball(slices), "lesion": ball(slices, 4.0, (30, 9))})
+    data = (tmp_path / "rt.dcm").read_bytes()
+    (tmp_path / "rt.dcm").write_bytes(data[: int(kept * len(data))])
+    (refused,) = catalog(tmp_path, None, SeriesRules(), IndexCache(None)).refused
+    assert refused.code == "E-FILE-002"
+
+
 def test_no_contours_at_all(tmp_path):
     write_ct(tmp_path)
     structure_set(tmp_path / "rt.dcm", {"nodule": []})

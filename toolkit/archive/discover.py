@@ -79,13 +79,16 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
             else:
                 ignored["other files"] += 1
     orphans = sum(len(files) for uid, files in readings.items() if uid not in series)
+    ignored["LIDC readings of absent series"] = orphans
     for uid, mask, digest in join_objects(objects, series, refused):
         readings[uid].append((mask, digest))
     cases = [series_case(uid, files, readings.get(uid, ()), rules) for uid, files in series.items()]
-    if orphans:
-        ignored["LIDC readings of absent series"] += orphans
     cases += _volume_cases(root, volumes, refused)
-    return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), dict(ignored))
+    return Discovery(
+        tuple(sorted(cases, key=lambda case: case.case_id)),
+        tuple(refused),
+        {k: n for k, n in ignored.items() if n},
+    )
 
 
 def is_ct_slice(file: SliceFile) -> bool:
