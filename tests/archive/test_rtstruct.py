@@ -218,6 +218,12 @@ def not_finite(slices):
     return [ring], ()
 
 
+def scribble(slices):
+    ring = np.tile(ball(slices)[0][[16, 48]], (20_000, 1))
+    ring[::2] += np.linspace(0, 1e-3, len(ring) // 2)[:, None] * (1, 0, 0)
+    return [ring], ()
+
+
 def ras(slices):
     return [ring * (-1, -1, 1) for ring in ball(slices)], ()
 
@@ -234,6 +240,7 @@ def ras(slices):
         (foreign_image, "E-RT-005", "does not have"),
         (flat, "E-RT-001", "191 numbers"),
         (not_finite, "E-RT-001", "192 numbers"),
+        (scribble, "E-RT-001", "rows and columns on one slice"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
