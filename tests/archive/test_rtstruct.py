@@ -218,6 +218,12 @@ def not_finite(slices):
     return [ring], ()
 
 
+def scribble(slices):
+    ring = np.tile(ball(slices)[0][[16, 48]], (20_000, 1))
+    ring[::2] += np.linspace(0, 1e-3, len(ring) // 2)[:, None] * (1, 0, 0)
+    return [ring], ()
+
+
 def ras(slices):
     return [ring * (-1, -1, 1) for ring in ball(slices)], ()
 
@@ -234,6 +240,7 @@ def ras(slices):
         (foreign_image, "E-RT-005", "does not have"),
         (flat, "E-RT-001", "191 numbers"),
         (not_finite, "E-RT-001", "192 numbers"),
+        (scribble, "E-RT-001", "rows and columns on one slice"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
@@ -256,6 +263,17 @@ def test_a_contour_in_a_gap_of_missing_slices(tmp_path):
     lost.unlink()
     with pytest.raises(InputError, match=r"E-RT-002.*2\.50 mm from the nearest slice"):
         nodules(tmp_path, rules=SeriesRules(allow_missing=True))
+
+
+@pytest.mark.parametrize("kept", [0.35, 0.7, 0.95])
+def test_cut_short(tmp_path, kept):
+    """Otherwise the contours behind the cut would be missing and nobody told."""
+    slices = write_ct(tmp_path)
+    structure_set(tmp_path / "rt.dcm", {"nodule": ball(slices), "lesion": ball(slices, 4.0, (30, 9))})
+    data = (tmp_path / "rt.dcm").read_bytes()
+    (tmp_path / "rt.dcm").write_bytes(data[: int(kept * len(data))])
+    (refused,) = catalog(tmp_path, None, SeriesRules(), IndexCache(None)).refused
+    assert refused.code == "E-FILE-002"
 
 
 def test_no_contours_at_all(tmp_path):

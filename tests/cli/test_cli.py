@@ -261,3 +261,33 @@ def test_every_file_of_an_archive_has_an_outcome(tmp_path: Path, small: tuple[ob
     assert done.returncode == 4
     assert "notes.txt" in done.stderr
     assert "empty 1.2.4" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["index", "preprocess"])
+def test_a_pattern_that_is_none_is_a_usage_error(tmp_path: Path, command: str) -> None:
+    answer = toolkit(
+        command, tmp_path, *([tmp_path / "s"] if command == "preprocess" else []), "--region", "("
+    )
+    assert answer.returncode == 2
+    assert "regular expression" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_index_shows_the_regions_of_a_structure_set(tmp_path: Path) -> None:
+    from tests.archive.mask_files import circle, structure_set, write_ct
+
+    slices = write_ct(tmp_path / "a")
+    regions = {name: [circle(slices, 4, (20, 17), 5.0)] for name in ("Lung_L", "GTV", "x")}
+    structure_set(tmp_path / "a" / "rt.dcm", regions)
+    options = ("--index-cache", tmp_path / "index", "--out", tmp_path / "m.csv")
+    answer = toolkit("index", tmp_path / "a", *options)
+    assert answer.returncode == 0, answer.stderr
+    assert "1 masks, 2 of 3 regions" in answer.stdout
+    answer = toolkit("index", tmp_path / "a", *options, "--json", "--region", "lung|x")
+    (case,) = json.loads(answer.stdout)["cases"]
+    assert [(r["number"], r["name"], r["taken"]) for r in case["regions"]] == [
+        (1, "Lung_L", True),
+        (2, "GTV", False),
+        (3, "x", True),
+    ]
+    assert (tmp_path / "m.csv").read_text().count("rt.dcm") == 1

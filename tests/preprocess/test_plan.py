@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.preprocess.archives import turn
 from toolkit.archive.case import Case
+from toolkit.archive.region_rule import RegionRule
 from toolkit.preprocess.identity import IdKey
 from toolkit.preprocess.plan import (
     CASES_PER_SHARD,
@@ -63,6 +64,7 @@ def test_a_key_changes_with_whatever_changes_the_result() -> None:
         case_key(Case("c", "p", "", None, digest="d", split="test"), Settings(), IdKey(b"k")),
         case_key(case, Settings(spacing_mm=0.9), IdKey(b"k")),
         case_key(case, Settings(margin=3), IdKey(b"k")),
+        case_key(case, Settings(regions=RegionRule("x")), IdKey(b"k")),
         case_key(case, Settings(), IdKey(b"l")),
     ]
-    assert len({base, *others}) == 7
+    assert len({base, *others}) == 8

@@ -89,11 +89,10 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
                 ignored["other files"].append(path)
     _drop_data_files(volumes, ignored)
     orphans = [mask.path for uid, files in readings.items() if uid not in series for mask, _ in files]
+    ignored["LIDC readings of absent series"] = orphans
     for uid, mask, digest in join_objects(objects, series, refused):
         readings[uid].append((mask, digest))
     cases = [series_case(uid, files, readings.get(uid, ()), rules) for uid, files in series.items()]
-    if orphans:
-        ignored["LIDC readings of absent series"] += orphans
     cases += _volume_cases(root, volumes, refused)
     points = _points(tables["annotations"] or tables["candidates"])
     cases = [_with_points(case, points) for case in cases]

@@ -4,6 +4,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import EINVAL
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -61,7 +62,6 @@ class Opened(NamedTuple):
 @contextmanager
 def trusted(kind: str, path: str) -> Iterator[None]:
     """Turn whatever goes wrong while a mask object is parsed into a refusal by name."""
-    code, name = UNREADABLE[kind]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,12 +69,19 @@ def trusted(kind: str, path: str) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except OSError as error:
+        if error.errno in (None, EINVAL):  # pydicom's own, or a seek to where a damaged length points
+            raise _unreadable(kind, error, path) from error
         reason, action = error.strerror or type(error).__name__, "rerun to try again"
         problem = Problem("E-FILE-005", "reading failed", reason, "", action, (path,), transient=True)
         raise InputError(problem) from error
     except Exception as error:  # pydicom raises nearly anything on malformed files
-        measured, expected = type(error).__name__, f"a well-formed DICOM {name}"
-        raise refusal(code, f"the {name} cannot be read", measured, expected, path=path) from error
+        raise _unreadable(kind, error, path) from error
+
+
+def _unreadable(kind: str, error: Exception, path: str) -> InputError:
+    code, name = UNREADABLE[kind]
+    measured, expected = type(error).__name__, f"a well-formed DICOM {name}"
+    return refusal(code, f"the {name} cannot be read", measured, expected, path=path)
 
 
 @contextmanager
@@ -154,10 +161,21 @@ def read_head(kind: str, path: str) -> MaskHead:
 
 
 def check_structures(found: Opened, path: str) -> None:
-    """Refuse a structure set that would take too much memory: it has no pixel data to leave out."""
+    """Refuse a structure set that takes too much memory, for it has no pixels to leave out, or is cut short.
+
+    pydicom parses what there is of the last element: contours would be missing, silently.
+    """
     if found.size > _MAX_STRUCTURES:
         measured, expected = f"{found.size >> 20} MiB", f"at most {_MAX_STRUCTURES >> 20} MiB"
         raise refusal("E-VOL-003", "a structure set that holds too much", measured, expected, path=path)
+    for tag in found.dataset.keys():  # noqa: SIM118  # the dataset itself would convert every element
+        element = found.dataset.get_item(tag)
+        there = len(element.value) if isinstance(getattr(element, "value", None), bytes) else 0
+        if there and hasattr(element, "length") and there < element.length < 0xFFFFFFFF:
+            measured, expected = f"{there} bytes in the last element", f"{element.length}"
+            raise refusal("E-FILE-002", "the file is cut short", measured, expected, path=path)
+    if "StructureSetROISequence" not in found.dataset or "ROIContourSequence" not in found.dataset:
+        raise ValueError("no regions or no contours")
 
 
 def items(holder: Any, keyword: str) -> Sequence[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from toolkit.archive.case import Finding, MaskFile, VolumeSource
-from toolkit.archive.dicom_seg import only, place_frames, read_segmentation
+from toolkit.archive.dicom_seg import only, read_segmentation
 from toolkit.archive.files import refusal
 from toolkit.archive.image_grid import ImageGrid, image_grid
 from toolkit.archive.mask_object import read_head
@@ -12,6 +12,7 @@ from toolkit.archive.region_rule import NamedRegion, RegionRule
 from toolkit.archive.rtstruct import draw_regions, read_regions
 from toolkit.archive.runs import Runs
 from toolkit.archive.seg_frames import segment_runs
+from toolkit.archive.seg_place import place_frames
 from toolkit.errors import Problem
 
 

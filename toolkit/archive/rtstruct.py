@@ -22,6 +22,9 @@ from toolkit.errors import Problem
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _OTHER = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 _CONTOUR_DATA = 0x30060050
+MAX_CROSSINGS = (
+    1 << 20
+)  # of rows and columns by the edges of one slice; the outline of a body has some thousand
 
 
 class Contour(NamedTuple):
@@ -140,6 +143,8 @@ def _draw(region: Region, grid: ImageGrid, path: str) -> Drawn:
     for number, plane in zip(numbers, np.split(index[:, [rows, columns]], ends), strict=True):
         by_slice[int(number)].append(plane)
     shape = grid.geometry.shape_zyx
+    for contours in by_slice.values():
+        _check_travel(region.number, contours, path)
     filled = {number: fill(contours) for number, contours in sorted(by_slice.items())}
     parts = [_encode(f, number, axis, shape) for number, f in filled.items()]
     extent = max(by_slice) - min(by_slice) + 1
@@ -151,6 +156,15 @@ def _draw(region: Region, grid: ImageGrid, path: str) -> Drawn:
         extent - len(by_slice),
         extent,
     )
+
+
+def _check_travel(region: int, contours: Sequence[NDArray[np.float64]], path: str) -> None:
+    """Refuse scribble: filling costs memory with every row and column that an edge crosses."""
+    crossed = sum(float(np.abs(np.diff(p, axis=0, append=p[:1])).sum()) for p in contours)
+    if crossed > MAX_CROSSINGS:
+        measured = f"region {region} crosses {crossed:.0f} rows and columns on one slice"
+        expected = f"at most {MAX_CROSSINGS}"
+        raise refusal("E-RT-001", "the contours are scribble", measured, expected, path=path)
 
 
 def _flat_axis(index: NDArray[np.float64], owner: NDArray[np.int64]) -> int:

@@ -1,5 +1,6 @@
 """Frames of a DICOM Segmentation as runs on the grid of the scan, one decoded at a time."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.archive.dicom_header import BIG_ENDIAN, EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from toolkit.archive.dicom_seg import Frame, Place, Segmentation
+from toolkit.archive.dicom_seg import Frame, Segmentation
 from toolkit.archive.files import refusal, shown
 from toolkit.archive.geometry import Box
 from toolkit.archive.mask_object import opened, trusted
 from toolkit.archive.masks import MAX_RUNS, by_number, texture
 from toolkit.archive.runs import Runs, encode, join
+from toolkit.archive.seg_place import Place
 
 
 def segment_runs(
@@ -94,15 +96,9 @@ def _decoded(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]
     if seg.syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE):
         yield from _plain(seg, path)
         return
-    from pydicom.config import IGNORE
-    from pydicom.pixels import get_decoder, iter_pixels
-    from pydicom.uid import UID
+    from pydicom.pixels import iter_pixels
 
-    try:
-        available = seg.syntax != BIG_ENDIAN and get_decoder(UID(seg.syntax, IGNORE)).is_available
-    except (NotImplementedError, ValueError):
-        available = False
-    if not available:
+    if seg.syntax == BIG_ENDIAN or not _decodable(seg.syntax):
         action = "the file is refused; write it anew without compression"
         measured = f"transfer syntax {shown(seg.syntax)}"
         raise refusal("E-DCM-003", "no decoder for the segmentation", measured, "", action, path)
@@ -114,6 +110,17 @@ def _decoded(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]
             if pixels.shape != (seg.rows, seg.columns):
                 raise ValueError("unexpected size of a frame")
         yield frame, pixels
+
+
+def _decodable(syntax: str) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a syntax that is no UID
+            return bool(get_decoder(syntax).is_available)
+    except (NotImplementedError, ValueError):
+        return False
 
 
 def _plain(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]]]:
