@@ -26,6 +26,7 @@ COLUMNS = ("path", "case_id", "hazard", "outcome", "code")
 
 Outcome = Literal["read", "warning", "refused"]
 
+_PENDING = ""  # the check that refuses it is not there yet
 _FIRST_INDEX = 10_000  # of the patients here: their UIDs are nobody else's
 _ROOM_ZYX = (6, 14, 14)  # voxels around the nodule that a small scan keeps
 _DIAMETERS_MM = (6.0, 14.0)
@@ -42,7 +43,7 @@ class Defect:
     hazard
         What is wrong, in few words.
     outcome, code
-        What must become of it; an outcome of ``read`` has no code.
+        What must become of it; an outcome of ``read`` has no code, every other one has.
     write
         Writes it: (patient, seed, folder that exists).
     case
@@ -81,37 +82,27 @@ DEFECTS = (
     Defect("cut-slice", "truncated slice", "refused", "E-FILE-002", dicom.cut_slice),
     Defect("outside", "link out of the archive", "refused", "E-FILE-004", dicom.link_outside, "0001.dcm"),
     Defect("lidc-off-stack", "outline on an absent slice", "refused", "E-LIDC-002", masks.lidc_off_stack),
-    Defect(
-        "lidc-broken", "annotation file cut short", "refused", "E-LIDC-001", masks.lidc_broken, "readings.xml"
-    ),
-    Defect("seg-origin", "segmentation at the origin", "refused", "", masks.seg_at_origin),
-    Defect("seg-flipped", "segmentation upside down", "refused", "", masks.seg_upside_down),
-    Defect(
-        "seg-alone", "segmentation of an absent series", "refused", "", masks.seg_alone, "segmentation.dcm"
-    ),
-    Defect("rt-off-stack", "contour beyond the slices", "refused", "", masks.rtstruct_off_stack),
+    Defect("lidc-broken", "annotation file cut short", "refused", "E-LIDC-001", masks.lidc_broken),
+    Defect("seg-origin", "segmentation at the origin", "refused", _PENDING, masks.seg_at_origin),
+    Defect("seg-flipped", "segmentation upside down", "refused", _PENDING, masks.seg_upside_down),
+    Defect("seg-alone", "segmentation alone", "refused", _PENDING, masks.seg_alone, "segmentation.dcm"),
+    Defect("rt-off-stack", "contour beyond the slices", "refused", _PENDING, masks.rtstruct_off_stack),
     Defect("mask-other-grid", "mask on another grid", "refused", "E-MASK-001", masks.other_grid, "scan"),
     Defect("mask-mirrored", "mask with a mirrored axis", "refused", "E-MASK-001", masks.mirrored, "scan"),
     Defect("mask-alone", "mask without an image", "refused", "E-MASK-002", masks.alone, "scan_mask.nii.gz"),
     Defect("mask-shares", "mask of probabilities", "refused", "E-MASK-003", masks.probabilities, "scan"),
     Defect("mask-twice", "two masks of one nodule", "refused", "E-MASK-004", masks.twice, "scan"),
-    Defect(
-        "two-orientations", "sform against qform", "refused", "E-GEO-007", volume.two_orientations, "scan"
-    ),
-    Defect(
-        "no-orientation", "no orientation in a NIfTI", "refused", "E-GEO-008", volume.no_orientation, "scan"
-    ),
+    Defect("sform-qform", "sform against qform", "refused", "E-GEO-007", volume.two_orientations, "scan"),
+    Defect("no-axes", "no orientation in a NIfTI", "refused", "E-GEO-008", volume.no_orientation, "scan"),
     Defect("nan", "NaN among the values", "refused", "E-HU-002", volume.not_a_number, "scan"),
-    Defect("shifted", "values from 0 to 4095", "warning", "", volume.shifted, "scan"),
+    Defect("shifted", "values from 0 to 4095", "warning", _PENDING, volume.shifted, "scan"),
     Defect("four-axes", "four-dimensional volume", "refused", "E-VOL-001", volume.four_axes, "scan"),
     Defect("text-data", "encoding that is not read", "refused", "E-VOL-002", volume.text_encoding, "scan"),
     Defect("bomb", "header that declares terabytes", "refused", "E-VOL-003", volume.header_bomb, "scan"),
     Defect("no-origin", "no position in a MetaImage", "warning", "W-GEO-002", volume.no_origin, "scan"),
     Defect("cut-raw", "data file cut short", "refused", "E-FILE-002", volume.cut_raw, "scan"),
     Defect("cut-gzip", "compressed data cut short", "refused", "E-FILE-002", volume.cut_gzip, "scan"),
-    Defect(
-        "data-outside", "header names a file elsewhere", "refused", "E-FILE-004", volume.data_outside, "scan"
-    ),
+    Defect("elsewhere", "data file in another folder", "refused", "E-FILE-004", volume.data_outside, "scan"),
 )
 
 
