@@ -26,8 +26,9 @@ COLUMNS = ("path", "case_id", "hazard", "outcome", "code")
 
 Outcome = Literal["read", "warning", "refused"]
 
-_PENDING = ""  # the check that refuses it is not there yet
-_FIRST_INDEX = 10_000  # of the patients here: their UIDs are nobody else's
+_PATIENT = "SPOILED"  # one patient: no split may part what is nearly the same nodule
+_FIRST_INDEX = 10_000  # of the series here: their UIDs are nobody else's
+_FIRST_SEARCHED = 20_000  # of the patients who may be that one: nobody in the rest of the archive
 _ROOM_ZYX = (6, 14, 14)  # voxels around the nodule that a small scan keeps
 _DIAMETERS_MM = (6.0, 14.0)
 
@@ -75,7 +76,7 @@ DEFECTS = (
     Defect("no-spacing", "no PixelSpacing", "refused", "E-DCM-002", dicom.no_spacing),
     Defect("no-rescale", "no rescale to HU", "refused", "E-HU-001", dicom.no_rescale),
     Defect("other-unit", "RescaleType is not HU", "refused", "E-HU-002", dicom.other_unit),
-    Defect("varying-rescale", "rescale varies by slice", "read", "", dicom.varying_rescale),
+    Defect("varying-rescale", "rescale varies by slice", "warning", "W-HU-001", dicom.varying_rescale),
     Defect("unsigned-padding", "padding value stored unsigned", "read", "", dicom.unsigned_padding),
     Defect("no-pixels", "a slice without pixel data", "refused", "E-DCM-006", dicom.no_pixels),
     Defect("no-decoder", "compressed, and nobody decodes it", "refused", "E-DCM-003", dicom.no_decoder),
@@ -83,10 +84,10 @@ DEFECTS = (
     Defect("outside", "link out of the archive", "refused", "E-FILE-004", dicom.link_outside, "0001.dcm"),
     Defect("lidc-off-stack", "outline on an absent slice", "refused", "E-LIDC-002", masks.lidc_off_stack),
     Defect("lidc-broken", "annotation file cut short", "refused", "E-LIDC-001", masks.lidc_broken),
-    Defect("seg-origin", "segmentation at the origin", "refused", _PENDING, masks.seg_at_origin),
-    Defect("seg-flipped", "segmentation upside down", "refused", _PENDING, masks.seg_upside_down),
-    Defect("seg-alone", "segmentation alone", "refused", _PENDING, masks.seg_alone, "segmentation.dcm"),
-    Defect("rt-off-stack", "contour beyond the slices", "refused", _PENDING, masks.rtstruct_off_stack),
+    Defect("seg-origin", "segmentation at the origin", "refused", "E-SEG-004", masks.seg_at_origin),
+    Defect("seg-flipped", "segmentation upside down", "refused", "E-SEG-004", masks.seg_upside_down),
+    Defect("seg-alone", "segmentation alone", "refused", "E-MASK-002", masks.seg_alone, "segmentation.dcm"),
+    Defect("rt-off-stack", "contour beyond the slices", "refused", "E-RT-002", masks.rtstruct_off_stack),
     Defect("mask-other-grid", "mask on another grid", "refused", "E-MASK-001", masks.other_grid, "scan"),
     Defect("mask-mirrored", "mask with a mirrored axis", "refused", "E-MASK-001", masks.mirrored, "scan"),
     Defect("mask-alone", "mask without an image", "refused", "E-MASK-002", masks.alone, "scan_mask.nii.gz"),
@@ -95,7 +96,7 @@ DEFECTS = (
     Defect("sform-qform", "sform against qform", "refused", "E-GEO-007", volume.two_orientations, "scan"),
     Defect("no-axes", "no orientation in a NIfTI", "refused", "E-GEO-008", volume.no_orientation, "scan"),
     Defect("nan", "NaN among the values", "refused", "E-HU-002", volume.not_a_number, "scan"),
-    Defect("shifted", "values from 0 to 4095", "warning", _PENDING, volume.shifted, "scan"),
+    Defect("shifted", "values from 0 to 4095", "warning", "W-HU-010", volume.shifted, "scan"),
     Defect("four-axes", "four-dimensional volume", "refused", "E-VOL-001", volume.four_axes, "scan"),
     Defect("text-data", "encoding that is not read", "refused", "E-VOL-002", volume.text_encoding, "scan"),
     Defect("bomb", "header that declares terabytes", "refused", "E-VOL-003", volume.header_bomb, "scan"),
@@ -117,7 +118,7 @@ def write_spoiled(out: Path, seed: int) -> int:
     small = small_patient(seed)
     rows = []
     for number, defect in enumerate(DEFECTS):
-        patient = replace(small, patient_id=f"SPOILED-{number + 1:03d}", index=_FIRST_INDEX + number)
+        patient = replace(small, patient_id=_PATIENT, index=_FIRST_INDEX + number)
         folder = out / defect.name
         folder.mkdir(parents=True, exist_ok=True)
         defect.write(patient, seed, folder)
@@ -143,8 +144,8 @@ def clear_spoiled(out: Path) -> None:
 
 
 def small_patient(seed: int) -> PhantomPatient:
-    """Return the surroundings of a middle-sized nodule as a scan: the first patient who has one."""
-    for index in itertools.count():
+    """Return the surroundings of a middle-sized nodule as a scan, of the first patient who has one."""
+    for index in itertools.count(_FIRST_SEARCHED):
         patient = make_patient(seed, index)
         for nodule in patient.nodules if not patient.padded else ():
             low, high = _DIAMETERS_MM

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import RTStructureSetStorage
 from scipy import ndimage
 
@@ -29,6 +31,7 @@ from toolkit.phantom.write_dicom import (
 from toolkit.phantom.write_seg import source
 
 LUNGS = "Lungs"
+_CONTOUR_DATA = Tag("ContourData")
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # the class that structure sets name a study with (PS3.3 C.8.8.5)
 _LUNG_HU = -500
 _COARSE = 4  # pixels: a planner's lung outline is no voxel mask
@@ -120,7 +123,10 @@ def _contour(patient: PhantomPatient, seed: int, k: int, points: Points) -> Data
     contour.ContourImageSequence = [source(patient, seed, k)]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(points)
-    contour.ContourData = [t for a, b in zip(x, y, strict=True) for t in (f"{a:.6f}", f"{b:.6f}", z_mm)]
+    text = "\\".join(f"{a:.6f}\\{b:.6f}\\{z_mm}" for a, b in zip(x, y, strict=True)).encode("ascii")
+    text += b" " * (len(text) % 2)
+    # As raw bytes: to check each of some ten thousand numbers would take longer than all the rest.
+    contour[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, False, True)
     return contour
 
 
