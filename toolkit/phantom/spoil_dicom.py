@@ -14,7 +14,7 @@ from toolkit.phantom.uids import uid
 from toolkit.phantom.write_dicom import PADDING, save, write_dicom
 from toolkit.phantom.write_lidc import write_lidc
 
-_RETIRED_JPEG = "1.2.840.10008.1.2.4.53"  # spectral selection: no decoder was ever common
+_MPEG2 = "1.2.840.10008.1.2.4.100"  # a film: no decoder of images reads it
 _TILT = np.tan(np.radians(12))
 _OUTSIDE = "/bin/sh"  # a file that any such system has
 
@@ -201,10 +201,10 @@ def unsigned_padding(patient: PhantomPatient, seed: int, folder: Path) -> None:
 
 
 def no_decoder(patient: PhantomPatient, seed: int, folder: Path) -> None:
-    """Claim that the pixels are in a retired form of JPEG."""
+    """Claim that the pixels of each slice are a film."""
 
     def change(_: int, d: Dataset) -> None:
-        d.file_meta.TransferSyntaxUID = _RETIRED_JPEG
+        d.file_meta.TransferSyntaxUID = _MPEG2
         d.PixelData = encapsulate([d.PixelData])
         d["PixelData"].VR = "OB"
 
