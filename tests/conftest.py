@@ -18,7 +18,7 @@ def _private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 def phantom_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six patients, three as DICOM with LIDC XML, three as NIfTI with masks."""
     out = tmp_path_factory.mktemp("phantom") / "archive"
-    write_archive(out, patients=6, seed=3)
+    write_archive(out, patients=6, seed=3, formats=("dicom", "nifti"))
     return out
 
 

@@ -179,7 +179,7 @@ def test_a_wrong_request_is_explained(phantom_archive: Path, tmp_path: Path, arg
 def test_partial_success_has_its_own_code(phantom_archive: Path, tmp_path: Path, small) -> None:
     lines = (phantom_archive / "cases.csv").read_text()
     manifest = phantom_archive / "some.csv"
-    manifest.write_text(lines + "LOST,LOST,nifti/gone.nii.gz,,,\n")
+    manifest.write_text(lines + "LOST,LOST,nifti/gone.nii.gz" + 7 * "," + "\n")
     ended = toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--cases", manifest)
     assert ended.returncode == 8
     assert "refused LOST: E-FILE-001" in ended.stderr
@@ -192,7 +192,7 @@ def test_partial_success_has_its_own_code(phantom_archive: Path, tmp_path: Path,
     assert stopped.returncode in (4, 8)
     assert "--max-failures" in stopped.stderr
     only = phantom_archive / "only.csv"
-    only.write_text(lines.splitlines(keepends=True)[0] + "LOST,LOST,nifti/gone.nii.gz,,,\n")
+    only.write_text(lines.splitlines(keepends=True)[0] + "LOST,LOST,nifti/gone.nii.gz" + 7 * "," + "\n")
     assert toolkit("preprocess", phantom_archive, tmp_path / "u", *small, "--cases", only).returncode == 4
 
 

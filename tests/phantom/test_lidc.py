@@ -1,5 +1,6 @@
 """The annotation file, read back by a rasteriser that shares no code with the tracer."""
 
+import itertools
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from toolkit.archive.lidc import read_lidc
 from toolkit.phantom.anatomy import PhantomPatient
 from toolkit.phantom.outline import outlines, traceable
 from toolkit.phantom.write_dicom import slice_positions_mm, sop_uid
@@ -105,6 +107,18 @@ def test_two_of_four_readers_are_the_truth(patients: list[PhantomPatient], tmp_p
             assert all(ndimage.label(r, np.ones((3, 3, 3)))[1] == 1 for r in readers)
     assert larger > 5
     assert smaller > 5
+
+
+def test_no_session_repeats_another(patients: list[PhantomPatient], tmp_path: Path) -> None:
+    for p in patients:
+        write_lidc(p, 5, tmp_path / "x.xml")
+        sessions = ET.parse(tmp_path / "x.xml").getroot().findall("l:readingSession", NS)
+        nodules = [
+            [ET.tostring(node) for node in session.findall("l:unblindedReadNodule", NS)]
+            for session in sessions
+        ]
+        assert all(a != b for a, b in itertools.combinations(nodules, 2))
+        assert read_lidc(tmp_path / "x.xml").notes == ()
 
 
 def test_ratings_follow_the_label(patients: list[PhantomPatient], tmp_path: Path) -> None:

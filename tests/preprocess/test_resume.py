@@ -26,7 +26,7 @@ KILLS, KILLS_A_RUN = 50, 5
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty patients: three shards."""
     out = tmp_path_factory.mktemp("resume") / "archive"
-    write_archive(out, patients=20, seed=11, workers=2)
+    write_archive(out, patients=20, seed=11, formats=("dicom", "nifti"), workers=2)
     return out
 
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +13,16 @@ from pathlib import Path
 
 from toolkit.errors import Problem, UsageError
 from toolkit.phantom.anatomy import PhantomPatient, make_patient
+from toolkit.phantom.formats import FORMATS, Written
 from toolkit.phantom.nodule import NoduleParams, malignancy_probability
-from toolkit.phantom.write_dicom import write_dicom
-from toolkit.phantom.write_lidc import write_lidc
-from toolkit.phantom.write_nifti import write_nifti
+from toolkit.phantom.spoil import SPOILED, clear_spoiled, write_spoiled
+from toolkit.phantom.uids import UID_ROOT
+from toolkit.phantom.write_meta import TABLES, Line
 
 MARKER = "phantom.json"
 TRUTH = "truth.csv"
 MANIFEST = "cases.csv"
+LABELS = "labels.csv"
 
 _PREFIX = "PHANTOM-"
 _MEASURES = ("x_mm", "y_mm", "z_mm", "diameter_mm", "volume_mm3", "label", "malignancy_probability")
@@ -30,6 +32,11 @@ _PARAMS = {
     for f in dataclasses.fields(NoduleParams)
 }
 TRUTH_COLUMNS = ("patient_id", "nodule", "format", *_MEASURES, *_PARAMS.values())
+MANIFEST_COLUMNS = (
+    *("case_id", "patient_id", "image", "mask"),
+    *("x_mm", "y_mm", "z_mm", "diameter_mm", "nodule_id", "label"),
+)
+LABEL_COLUMNS = ("case_id", "x_mm", "y_mm", "z_mm", "label")
 
 Row = dict[str, object]
 
@@ -42,28 +49,27 @@ class ArchiveSummary:
     nodules: int
     malignant: int
     formats: dict[str, int]
+    spoiled: int
 
 
-def _write_dicom_lidc(patient: PhantomPatient, seed: int, folder: Path) -> None:
-    own = folder / patient.patient_id
-    own.mkdir(exist_ok=True)
-    write_dicom(patient, seed, own)
-    write_lidc(patient, seed, own / f"{patient.patient_id}.xml")
+@dataclass(frozen=True)
+class _Part:
+    """What one patient adds to the tables of the archive."""
 
-
-def _write_nifti(patient: PhantomPatient, seed: int, folder: Path) -> None:
-    write_nifti(patient, folder)
-
-
-# A format is a folder of the archive and a function (patient, seed, folder) that fills it.
-FORMATS: dict[str, Callable[[PhantomPatient, int, Path], None]] = {
-    "dicom": _write_dicom_lidc,
-    "nifti": _write_nifti,
-}
+    truth: list[Row]
+    cases: list[Row]
+    labels: list[Row]
+    shared: Mapping[str, Sequence[Line]]
 
 
 def write_archive(
-    out: Path, patients: int, seed: int, formats: Sequence[str] = tuple(FORMATS), workers: int = 1
+    out: Path,
+    patients: int,
+    seed: int,
+    formats: Sequence[str] = tuple(FORMATS),
+    workers: int = 1,
+    *,
+    spoil: bool = False,
 ) -> ArchiveSummary:
     """Write an archive; a phantom already in `out` is replaced.
 
@@ -77,6 +83,8 @@ def write_archive(
         Keys of `FORMATS`, dealt to the patients in turn.
     workers
         Processes.
+    spoil
+        Whether to add a folder of cases with one defect each.
 
     Raises
     ------
@@ -86,35 +94,34 @@ def write_archive(
     _clear(out)
     for name in formats:
         (out / name).mkdir(exist_ok=True)
-    settings = {"phantom": 1, "patients": patients, "seed": seed, "formats": list(formats)}
+    settings = {"phantom": 1, "patients": patients, "seed": seed, "formats": list(formats), "spoil": spoil}
     (out / MARKER).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     work = partial(_write_patient, out, seed, tuple(formats))
-    rows = [row for part in _run(work, patients, workers) for row in part]
-    with (out / TRUTH).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, TRUTH_COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    _write_manifest(out / MANIFEST, rows)
+    parts = list(_run(work, patients, workers))
+    _write_tables(out, formats, parts)
+    spoiled = write_spoiled(out / SPOILED, seed) if spoil else 0
     dealt = {name: len(range(k, patients, len(formats))) for k, name in enumerate(formats)}
-    return ArchiveSummary(patients, len(rows), sum(row["label"] == 1 for row in rows), dealt)
+    nodules = [row for part in parts for row in part.truth]
+    return ArchiveSummary(patients, len(nodules), sum(row["label"] == 1 for row in nodules), dealt, spoiled)
 
 
-def _write_manifest(path: Path, rows: Sequence[Row]) -> None:
-    """Write the manifest of the archive: NIfTI masks know no labels, readings bring their own."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("case_id", "patient_id", "image", "mask", "nodule_id", "label"))
-        for row in rows:
-            patient = row["patient_id"]
-            if row["format"] == "nifti":
-                image, mask = f"nifti/{patient}.nii.gz", f"nifti/{patient}_mask.nii.gz"
-                table.writerow((patient, patient, image, mask, row["nodule"], row["label"]))
-            elif row["nodule"] == 1:
-                image = f"dicom/{patient}"
-                table.writerow((patient, patient, image, f"{image}/{patient}.xml", "", ""))
+def _write_tables(out: Path, formats: Sequence[str], parts: Sequence[_Part]) -> None:
+    """Write the truth, the manifest, the labels that masks and points do not bring, and LUNA's tables."""
+    tables = {TRUTH: TRUTH_COLUMNS, MANIFEST: MANIFEST_COLUMNS, LABELS: LABEL_COLUMNS}
+    for name, columns in tables.items():
+        field = {TRUTH: "truth", MANIFEST: "cases", LABELS: "labels"}[name]
+        with (out / name).open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(row for part in parts for row in getattr(part, field))
+    for name, columns in TABLES.items() if "mhd" in formats else ():
+        with (out / "mhd" / name).open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(columns)
+            lines.writerows(line for part in parts for line in part.shared.get(name, ()))
 
 
-def _run(work: Callable[[int], list[Row]], patients: int, workers: int) -> Iterator[list[Row]]:
+def _run(work: Callable[[int], _Part], patients: int, workers: int) -> Iterator[_Part]:
     if workers <= 1:
         yield from map(work, range(patients))
         return
@@ -122,11 +129,27 @@ def _run(work: Callable[[int], list[Row]], patients: int, workers: int) -> Itera
         yield from pool.map(work, range(patients))
 
 
-def _write_patient(out: Path, seed: int, formats: tuple[str, ...], index: int) -> list[Row]:
+def _write_patient(out: Path, seed: int, formats: tuple[str, ...], index: int) -> _Part:
     name = formats[index % len(formats)]
     patient = make_patient(seed, index)
-    FORMATS[name](patient, seed, out / name)
-    return list(_truth(patient, name))
+    written = FORMATS[name](patient, seed, out / name)
+    truth = list(_truth(patient, name))
+    labels: list[Row] = []
+    if not written.labelled:
+        case_id = written.case_id if written.is_series else f"{name}/{written.case_id}"
+        labels = [{"case_id": case_id, **{key: row[key] for key in LABEL_COLUMNS[1:]}} for row in truth]
+    return _Part(truth, _manifest(name, written, truth, patient.patient_id), labels, written.shared)
+
+
+def _manifest(name: str, written: Written, truth: Sequence[Row], patient: str) -> list[Row]:
+    """Return a case's lines of the manifest: one a nodule where the archive holds no labels of it."""
+    line: Row = {"case_id": patient, "patient_id": patient, "image": f"{name}/{written.image}"}
+    if written.mask:
+        line["mask"] = f"{name}/{written.mask}"
+    if written.labelled or not truth:
+        return [line]
+    told = ("label",) if written.mask else ("x_mm", "y_mm", "z_mm", "diameter_mm", "label")
+    return [{**line, "nodule_id": row["nodule"], **{key: row[key] for key in told}} for row in truth]
 
 
 def _truth(patient: PhantomPatient, name: str) -> Iterator[Row]:
@@ -159,13 +182,22 @@ def _clear(out: Path) -> None:
                 files=(str(out),),
             )
         )
+    clear_spoiled(out / SPOILED)
     for name in FORMATS:
-        for entry in sorted((out / name).glob(f"{_PREFIX}*")):
+        for entry in _own_entries(out / name):
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
         if (out / name).is_dir() and not any((out / name).iterdir()):
             (out / name).rmdir()
-    for name in (TRUTH, MANIFEST):
+    for name in (TRUTH, MANIFEST, LABELS):
         (out / name).unlink(missing_ok=True)
+
+
+def _own_entries(folder: Path) -> list[Path]:
+    """Return what a phantom wrote into the folder of a format."""
+    if folder.name != "mhd":
+        return sorted(folder.glob(f"{_PREFIX}*"))
+    names = [*folder.glob(f"{UID_ROOT}.*hd"), *folder.glob(f"{UID_ROOT}.*raw")]
+    return [*sorted(names), *(folder / name for name in TABLES if (folder / name).exists())]

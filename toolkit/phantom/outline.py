@@ -1,4 +1,4 @@
-"""Outlines as LIDC readers draw them: a closed chain of pixels just outside the nodule."""
+"""Outlines as closed chains of pixels: as LIDC readers draw them, and as structure sets hold them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +49,47 @@ def outlines(mask_yx: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
     chains = []
     for k in range(1, count + 1):
         grown = _grown(np.pad(labels == k, 2))
-        chains.append([(row - 2, column - 2) for row, column in _moore_trace(grown)])
+        chains.append(_moved(_moore_trace(grown)))
     return chains
 
 
-def _moore_trace(shape_yx: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Moore-neighbour tracing with Jacob's stopping criterion; the rim of the array is empty."""
-    row, column = (int(v) for v in np.argwhere(shape_yx)[0])  # topmost, then leftmost: west is outside
-    start, back = (row, column), 0
+def contours(mask_yx: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
+    """Return the chains through the rim pixels of a slice: one a component, one a hole of it.
+
+    Returns
+    -------
+    list of chains
+        Pixels (row, column) in order, 8-connected, closed; one or two pixels where a component has
+        no more. A pixel belongs to the mask exactly where it lies on a chain or inside an odd number
+        of them. Any mask, holes and islands in holes included.
+    """
+    padded = np.pad(mask_yx, 2)
+    labels, count = ndimage.label(padded, _SQUARE)
+    chains = [_moved(_moore_trace(labels == k)) for k in range(1, count + 1)]
+    holes, count = ndimage.label(~padded, _CROSS)
+    for k in range(1, count + 1):
+        if k != holes[0, 0]:
+            hole = ndimage.binary_fill_holes(holes == k, _SQUARE)  # with the islands in it
+            row, column = (int(v) for v in np.argwhere(hole)[0])
+            chains.append(_moved(_moore_trace(~hole, (row, column - 1), 4)))  # its west, seen from the hole
+    return chains
+
+
+def _moved(chain: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Undo a padding of two pixels."""
+    return [(row - 2, column - 2) for row, column in chain]
+
+
+def _moore_trace(
+    shape_yx: NDArray[np.bool_], start: tuple[int, int] | None = None, back: int = 0
+) -> list[tuple[int, int]]:
+    """Moore-neighbour tracing with Jacob's stopping criterion, from a pixel whose ring pixel `back` is off.
+
+    Without a start, the outer rim of a component, which must not touch the rim of the array.
+    """
+    if start is None:
+        row, column = (int(v) for v in np.argwhere(shape_yx)[0])  # topmost, then leftmost: west is off
+        start = row, column
     chain, first_step = [start], None
     here = start
     while True:

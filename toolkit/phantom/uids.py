@@ -2,6 +2,8 @@
 
 import hashlib
 
+UID_ROOT = "2.25"
+
 
 def uid(*parts: object) -> str:
     """Return a DICOM UID under 2.25 (PS3.5 B.2), the same for the same parts on any machine."""
@@ -10,4 +12,4 @@ def uid(*parts: object) -> str:
     number = int.from_bytes(digest[:16], "big")
     number = number & ~(0xF << 76) | 0x5 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62
-    return f"2.25.{number}"
+    return f"{UID_ROOT}.{number}"

@@ -14,7 +14,7 @@ from toolkit.phantom.anatomy import MIN_HU, PhantomPatient, reconstruction_circl
 from toolkit.phantom.uids import uid
 
 PADDING = -2000
-_DATE, _TIME = "20000101", "120000"
+DATE, TIME = "20000101", "120000"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ def study_uid(patient: PhantomPatient, seed: int) -> str:
     return uid("phantom", seed, patient.index, "study")
 
 
+def frame_uid(patient: PhantomPatient, seed: int) -> str:
+    """Return the FrameOfReferenceUID."""
+    return uid("phantom", seed, patient.index, "frame")
+
+
 def write_dicom(patient: PhantomPatient, seed: int, folder: Path) -> None:
     """Write one file a slice into a folder that exists.
 
@@ -93,68 +98,75 @@ def write_dicom(patient: PhantomPatient, seed: int, folder: Path) -> None:
     names = rng.permutation(count) if style.shuffled_names else np.arange(count)
     shuffled = rng.permutation(count)
     numbers = {"ascending": np.arange(count), "descending": np.arange(count)[::-1], "shuffled": shuffled}
-    header = _header(patient, seed, style)
-    stored = _stored(patient, style)
+    header = ct_object(patient, seed, style, CTImageStorage, sop_uid(patient, seed, 0))
+    _set_image_plane(header, patient, style)
+    stored = stored_values(patient, style)
     for k, z_mm in enumerate(slice_positions_mm(patient)):
         number = int(numbers[style.numbering][k]) + 1
         _set_slice(header, patient, sop_uid(patient, seed, k), z_mm, number)
         header.PixelData = stored[k].tobytes()
-        buffer = io.BytesIO()
-        dcmwrite(buffer, header, enforce_file_format=True)
-        (folder / f"1-{int(names[k]) + 1:03d}.dcm").write_bytes(buffer.getvalue())
+        save(header, folder / f"1-{int(names[k]) + 1:03d}.dcm")
 
 
-def _stored(patient: PhantomPatient, style: DicomStyle) -> NDArray[np.integer]:
+def stored_values(patient: PhantomPatient, style: DicomStyle) -> NDArray[np.integer]:
+    """Return the stored values, 16 bits, zyx."""
     stored = patient.hu - np.int16(style.intercept) if style.intercept else patient.hu.copy()
     if style.padded:
         stored[:, ~reconstruction_circle(patient.geometry.shape_zyx[1:])] = PADDING
     return stored.astype("<i2" if style.signed else "<u2")
 
 
-def _header(patient: PhantomPatient, seed: int, style: DicomStyle) -> Dataset:
-    """Return what all slices share; dates are fixed, so that no byte depends on today."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = uid("phantom", "implementation")
-    meta.ImplementationVersionName = "PHANTOM"
+def study_object(
+    patient: PhantomPatient, seed: int, sop_class: str, instance: str, modality: str, series: str
+) -> Dataset:
+    """Return what every object of the patient's study holds; dates are fixed: no byte depends on today."""
     header = Dataset()
-    header.file_meta = meta
+    header.file_meta = FileMetaDataset()
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = sop_class
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = instance
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.ImplementationClassUID = uid("phantom", "implementation")
+    header.file_meta.ImplementationVersionName = "PHANTOM"
     header.preamble = bytes(128)
-    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    header.SOPClassUID = CTImageStorage
-    for name in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
-        setattr(header, name, _DATE)
-    for name in ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"):
-        setattr(header, name, _TIME)
+    for name in ("Study", "Series", "Content"):
+        setattr(header, f"{name}Date", DATE)
+        setattr(header, f"{name}Time", TIME)
     header.AccessionNumber = ""
-    header.Modality = "CT"
+    header.Modality = modality
     header.Manufacturer = "PHANTOM"
     header.ReferringPhysicianName = ""
-    header.SeriesDescription = "Synthetic chest"
     header.PatientName = patient.patient_id
     header.PatientID = patient.patient_id
     header.PatientBirthDate = ""
     header.PatientSex = ""
-    header.BodyPartExamined = "CHEST"
-    header.KVP = 120
-    header.PatientPosition = "HFS"
     header.StudyInstanceUID = study_uid(patient, seed)
-    header.SeriesInstanceUID = series_uid(patient, seed)
+    header.SeriesInstanceUID = series
     header.StudyID = "1"
-    header.SeriesNumber = 1
-    header.AcquisitionNumber = 1
-    header.FrameOfReferenceUID = uid("phantom", seed, patient.index, "frame")
+    header.SeriesNumber = 1 if modality == "CT" else 2
+    header.FrameOfReferenceUID = frame_uid(patient, seed)
     header.PositionReferenceIndicator = ""
-    _set_pixel_module(header, patient, style)
     return header
 
 
-def _set_pixel_module(header: Dataset, patient: PhantomPatient, style: DicomStyle) -> None:
-    between, rows_mm, columns_mm = patient.geometry.spacing_mm
-    header.SliceThickness = between
-    header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    header.PixelSpacing = [rows_mm, columns_mm]
+def save(dataset: Dataset, path: Path) -> None:
+    """Write a DICOM file; raises `OSError` where the disk refuses."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    path.write_bytes(buffer.getvalue())
+
+
+def ct_object(
+    patient: PhantomPatient, seed: int, style: DicomStyle, sop_class: str, instance: str
+) -> Dataset:
+    """Return what CT images of either kind, a slice or all frames, have in common."""
+    header = study_object(patient, seed, sop_class, instance, "CT", series_uid(patient, seed))
+    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    header.AcquisitionDate, header.AcquisitionTime = DATE, TIME
+    header.SeriesDescription = "Synthetic chest"
+    header.BodyPartExamined = "CHEST"
+    header.KVP = 120
+    header.PatientPosition = "HFS"
+    header.AcquisitionNumber = 1
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME2"
     header.Rows, header.Columns = patient.geometry.shape_zyx[1:]
@@ -163,6 +175,14 @@ def _set_pixel_module(header: Dataset, patient: PhantomPatient, style: DicomStyl
     header.PixelRepresentation = int(style.signed)
     if style.padded:
         header.add_new("PixelPaddingValue", "SS", PADDING)
+    return header
+
+
+def _set_image_plane(header: Dataset, patient: PhantomPatient, style: DicomStyle) -> None:
+    between, rows_mm, columns_mm = patient.geometry.spacing_mm
+    header.SliceThickness = between
+    header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    header.PixelSpacing = [rows_mm, columns_mm]
     header.WindowCenter, header.WindowWidth = -500, 1500
     header.RescaleIntercept, header.RescaleSlope = style.intercept, 1
     header.RescaleType = "HU"

@@ -53,7 +53,8 @@ def write_lidc(patient: PhantomPatient, seed: int, path: Path) -> None:
         lines.append("<readingSession>\n<annotationVersion>3.12</annotationVersion>\n")
         lines.append(f"<servicingRadiologistID>{1000 + reader}</servicingRadiologistID>\n")
         for k, (nodule, masks) in enumerate(zip(patient.nodules, readings, strict=True), start=1):
-            lines.append(f"<unblindedReadNodule>\n<noduleID>Nodule {k:03d}</noduleID>\n")
+            # Each reader has numbers of his own: a session like another one would pass for its copy.
+            lines.append(f"<unblindedReadNodule>\n<noduleID>{1000 * reader + k}</noduleID>\n")
             lines.append(_characteristics(nodule, reader))
             lines.extend(_rois(patient, seed, nodule, masks[reader]))
             lines.append("</unblindedReadNodule>\n")
