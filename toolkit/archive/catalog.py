@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.archive.case import Case, MaskFile, Point, opened
-from toolkit.archive.dicom_series import SeriesRules, SliceFile
+from toolkit.archive.dicom_fields import SliceFile
+from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.discover import (
     Discovery,
     digest_of,

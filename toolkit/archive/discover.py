@@ -8,9 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
-from toolkit.archive.dicom_series import CT_IMAGE, MULTI_FRAME_CT, SeriesFiles, SeriesRules, SliceFile
+from toolkit.archive.dicom_fields import SliceFile
+from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
+from toolkit.archive.multi_frame import MULTI_FRAME_CT
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
 from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
+from toolkit.archive.slice_checks import CT_IMAGE
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
 from toolkit.errors import Problem

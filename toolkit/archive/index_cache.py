@@ -13,7 +13,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def default_folder() -> Path:

@@ -6,7 +6,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit.archive.dicom_header import SliceHeader, probe_header, pydicom_header
+from toolkit.archive.dicom_fields import SliceHeader
+from toolkit.archive.dicom_header import probe_header, pydicom_header
+from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.errors import InputError, Problem
 
@@ -16,7 +18,8 @@ _TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orient
 class FileEntry(NamedTuple):
     """What one file is.
 
-    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
+    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``frames`` those of the frames of a
+    multi-frame CT, `packed`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
     digest of the file; ``bad`` the fields of a `Problem`; ``link`` the file that a link leads to, its
     kind and its facts; ``other`` nothing.
@@ -116,6 +119,8 @@ def _identify(path: Path) -> tuple[str, Any]:
         header = probe_header(path)
         if header is None and name.endswith(DICOM_SUFFIXES):
             header = pydicom_header(path)
+        if header is not None and is_multi_frame(header):
+            return "frames", packed(expand(path, header))
         if header is not None:
             return "dicom", header
     except InputError as error:
@@ -141,6 +146,28 @@ def content_digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def packed(headers: Sequence[SliceHeader]) -> list[Any]:
+    """Return the headers of the frames of a file as one header and what differs from it in each frame."""
+    first = headers[0]
+    differing = [
+        [[k, value] for k, (value, usual) in enumerate(zip(header, first, strict=True)) if value != usual]
+        for header in headers
+    ]
+    return [first, differing]
+
+
+def frame_headers(facts: Any) -> list[SliceHeader]:
+    """Rebuild the headers that `packed` made small."""
+    first, differing = list(facts[0]), facts[1]
+    headers = []
+    for changes in differing:
+        values = list(first)
+        for k, value in changes:
+            values[k] = value
+        headers.append(slice_header(values))
+    return headers
 
 
 def slice_header(facts: Any) -> SliceHeader:
