@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.archive.case import Case, MaskFile, Point, opened
-from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.discover import (
     Discovery,
     digest_of,
     discover,
-    is_ct_slice,
     mask_digest,
     series_case,
     volume_case,
@@ -21,7 +19,8 @@ from toolkit.archive.discover import (
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.manifest import Row, read_manifest
 from toolkit.archive.names import volume_suffix
-from toolkit.archive.scan import FileEntry, scan_folder, slice_header, walk
+from toolkit.archive.scan import FileEntry, scan_folder, walk
+from toolkit.archive.series import Slices, all_series
 from toolkit.errors import InputError, NothingFoundError, Problem, UsageError
 
 Scanned = tuple[str, list[FileEntry], bool]
@@ -79,7 +78,7 @@ def catalog(
     else:
         folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
         found = discover(root, folders, rules)
-        found = Discovery(found.cases, (*refused, *found.refused), found.ignored)
+        found = Discovery(found.cases, (*refused, *found.refused), found.skipped)
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
         raise NothingFoundError(Problem("E-CASE-004", "no case found", action=action, files=(str(root),)))
@@ -250,20 +249,16 @@ def _image_case(
     if row.image.is_file() and volume_suffix(row.image.name):
         entry = _entry(row.image, folders)
         return volume_case(row.case_id, row.patient_id, row.image, entry, masks)
-    series: dict[str, list[SliceFile]] = defaultdict(list)
+    slices = Slices()
     inside = row.image if row.image.is_dir() else row.image.parent
     wanted = row.series_uid
     for folder, entries in folders.items():
-        if not folder.is_relative_to(inside):
-            continue
-        for entry in entries:
-            if entry.kind != "dicom":
-                continue
-            file = SliceFile(str(folder / entry.name), entry.size, entry.mtime_ns, slice_header(entry.facts))
-            if is_ct_slice(file):
-                series[file.header.series_uid].append(file)
-            if row.image == folder / entry.name:
-                wanted = wanted or file.header.series_uid
+        for entry in entries if folder.is_relative_to(inside) else ():
+            if entry.kind in ("dicom", "frames", "broken"):
+                slices.add(folder / entry.name, entry)
+    series = {one.name: one for one in all_series(slices, rules)[0]}
+    if row.image.is_file() and not wanted:
+        wanted = next((s.name for s in series.values() if str(row.image) in {f.path for f in s.files}), "")
     if not wanted and row.case_id in series:
         wanted = row.case_id
     if not wanted and len(series) == 1:
@@ -274,7 +269,7 @@ def _image_case(
         problem = Problem("E-CSV-003", "no such series", measured, "one", action, (str(row.image),))
         raise InputError(problem)
     readings = [(mask.path, digest) for mask, digest in masks if mask.kind == "lidc"]
-    case = series_case(wanted, series[wanted], readings, rules)
+    case = series_case(series[wanted], readings, rules)
     if case.problem is not None:
         raise InputError(case.problem)
     others = [digest for mask, digest in masks if mask.kind == "labels"]

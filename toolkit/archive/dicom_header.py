@@ -5,6 +5,7 @@ over an archive spends its time on (ten times faster than a general parser); wha
 to pydicom. Both give the same `SliceHeader`, field for field: a test holds them together.
 """
 
+import contextlib
 import struct
 from hashlib import blake2b
 from pathlib import Path
@@ -67,6 +68,26 @@ def probe_header(path: Path) -> SliceHeader | None:
         return quick_header(head)
     except UnusualError:
         return deflated_header(path, head) or pydicom_header(path)
+
+
+def damaged_slice(path: Path) -> str | None:
+    """Return the series UID in what is left of a file that cannot be read, or an empty string.
+
+    None where it was hardly ever DICOM: an interrupted copy is cut short or holds zeros, and keeps
+    its first bytes.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(_FIRST_READ)
+    except OSError:
+        return ""
+    if head.strip(b"\0") and len(head) >= 132 and not is_dicom(head):
+        return None
+    found: dict[str, Any] = {}
+    with contextlib.suppress(UnusualError, struct.error, ValueError, RecursionError):
+        at, syntax = file_meta(head) if head[128:132] == b"DICM" else (0, IMPLICIT_LITTLE)
+        _elements(head, at, explicit=syntax != IMPLICIT_LITTLE, found=found, stop=0x0020000F)
+    return str(found.get("series_uid", ""))
 
 
 def quick_header(head: bytes) -> SliceHeader:

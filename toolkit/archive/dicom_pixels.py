@@ -21,7 +21,7 @@ from toolkit.archive.dicom_fields import (
     SliceHeader,
     file_meta,
 )
-from toolkit.archive.hu import hu_table, reinterpret
+from toolkit.archive.hu import below_table, hu_table, reinterpret
 from toolkit.errors import InputError, Problem
 
 
@@ -49,6 +49,14 @@ class HuRule:
             self.signed,
             self.padding,
         )
+
+    @property
+    def below(self) -> NDArray[np.bool_] | None:
+        """Patterns below -1024 HU, (2 ** bits_allocated,); None without any, and where padding is named."""
+        if self.padding is not None:
+            return None
+        cell = (self.bits_allocated, self.bits_stored, self.high_bit, self.signed)
+        return below_table(self.slope, self.intercept, *cell)
 
 
 def stored_length(header: SliceHeader) -> int:
@@ -172,8 +180,9 @@ def _frame(file: IO[bytes], header: SliceHeader) -> bytes:
         warnings.simplefilter("ignore")
         if header.pixel_offset >= 0:
             file.seek(header.pixel_offset)
-            return get_frame(file, number, number_of_frames=frames)
-        return get_frame(pydicom.dcmread(file, force=True).PixelData, number, number_of_frames=frames)
+            return bytes(get_frame(file, number, number_of_frames=frames))
+        data = pydicom.dcmread(file, force=True).PixelData
+        return bytes(get_frame(data, number, number_of_frames=frames))
 
 
 def _native(file: IO[bytes], layout: Layout, frame: int) -> NDArray[Any]:

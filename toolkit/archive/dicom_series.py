@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_pixels import HuRule, hu_rule, read_rows
 from toolkit.archive.geometry import Box, Geometry, Reorientation, canonical
+from toolkit.archive.hu import Tally
 from toolkit.archive.slice_checks import check_alike, check_slice, directions, notes_on, refuse
 from toolkit.errors import Problem
 
@@ -63,7 +64,7 @@ class DicomSeries:
         """Return the native slice number of every (SOP instance, frame number from 1 on)."""
         return {(f.header.sop_uid, f.header.frame or 1): k for k, f in enumerate(self.files)}
 
-    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.int16]]:
+    def read_boxes(self, boxes: Sequence[Box], tally: Tally | None = None) -> list[NDArray[np.int16]]:
         """Read HU of canonical boxes, each slice once and of it only the rows that a box crosses."""
         native = [self.reorientation.box(box, self.native.shape_zyx) for box in boxes]
         arrays = [np.empty(box.shape_zyx, np.int16) for box in native]
@@ -74,9 +75,13 @@ class DicomSeries:
             first = min(native[i].start_zyx[1] for i in here)
             last = max(native[i].stop_zyx[1] for i in here)
             stored = read_rows(file.path, file.size, file.mtime_ns, file.header, first, last)
+            below = None if tally is None else rule.below
             for i in here:
                 (z, y0, x0), (_, y1, x1) = native[i].start_zyx, native[i].stop_zyx
-                np.take(rule.table, stored[y0 - first : y1 - first, x0:x1], out=arrays[i][k - z], mode="clip")
+                part = stored[y0 - first : y1 - first, x0:x1]
+                np.take(rule.table, part, out=arrays[i][k - z], mode="clip")
+                if tally is not None and below is not None:
+                    tally.below += int(np.count_nonzero(below[part]))
         return [np.asarray(self.reorientation.array(array), np.int16) for array in arrays]
 
 
@@ -170,7 +175,8 @@ def _same_slice(a: SliceFile, b: SliceFile) -> bool:
 def _slice_hu(file: SliceFile) -> NDArray[np.int16]:
     rule, rows = hu_rule(file.header, file.path), int(file.header.rows or 0)
     stored = read_rows(file.path, file.size, file.mtime_ns, file.header, 0, rows)
-    return rule.table[stored]
+    hu: NDArray[np.int16] = rule.table[stored]
+    return hu
 
 
 def _stack(

@@ -8,17 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
-from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
-from toolkit.archive.multi_frame import MULTI_FRAME_CT
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
-from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem, slice_header
-from toolkit.archive.slice_checks import CT_IMAGE
+from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem
+from toolkit.archive.series import Folders, Series, Slices, all_series
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
 from toolkit.errors import Problem
-
-Folders = Mapping[Path, Sequence[FileEntry]]
 
 
 @dataclass(frozen=True)
@@ -31,13 +27,18 @@ class Discovery:
         Sorted by case id; those with a `problem` cannot be used.
     refused
         Files that claim to be images or masks but belong to no case, each with its reason.
-    ignored
-        How many files are something else, by what they are.
+    skipped
+        Files that are something else, by what they are.
     """
 
     cases: tuple[Case, ...]
     refused: tuple[Problem, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """How many files are something else, by what they are."""
+        return {what: len(files) for what, files in self.skipped.items()}
 
 
 def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
@@ -49,20 +50,15 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
     ``imagesTr/scan_0000``.
     """
     refused: list[Problem] = []
-    ignored: dict[str, int] = defaultdict(int)
-    series: dict[str, list[SliceFile]] = defaultdict(list)
+    skipped: dict[str, list[str]] = defaultdict(list)
+    slices = Slices()
     readings: dict[str, list[tuple[str, str]]] = defaultdict(list)
     volumes: dict[Path, FileEntry] = {}
     for folder, entries in folders.items():
         for entry in entries:
             path = folder / entry.name
-            if entry.kind == "dicom":
-                file = SliceFile(str(path), entry.size, entry.mtime_ns, slice_header(entry.facts))
-                other = _not_a_slice(file)
-                if other:
-                    ignored[other] += 1
-                else:
-                    series[file.header.series_uid].append(file)
+            if entry.kind in ("dicom", "frames", "broken"):
+                slices.add(path, entry)
             elif entry.kind == "lidc":
                 readings[entry.facts[0]].append((str(path), entry.facts[1]))
             elif entry.kind == "volume" or (entry.kind == "bad" and volume_suffix(entry.name)):
@@ -70,45 +66,36 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
             elif entry.kind == "bad":
                 refused.append(problem(entry.facts))
             else:
-                ignored["other files"] += 1
-    cases = [series_case(uid, files, readings.get(uid, ()), rules) for uid, files in series.items()]
-    orphans = sum(len(files) for uid, files in readings.items() if uid not in series)
-    if orphans:
-        ignored["LIDC readings of absent series"] += orphans
+                skipped["other files"].append(str(path))
+    found, unread = all_series(slices, rules)
+    refused += unread
+    for path, what in slices.other:
+        if str(path) not in skipped[what][-1:]:  # of a multi-frame file, every frame
+            skipped[what].append(str(path))
+    cases = [series_case(series, readings.get(series.uid, ()), rules) for series in found]
+    for uid, files in readings.items():
+        if uid not in slices.by_uid:
+            skipped["LIDC readings of absent series"] += [path for path, _ in files]
     cases += _volume_cases(root, volumes, refused)
-    return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), dict(ignored))
+    return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), dict(skipped))
 
 
-def is_ct_slice(file: SliceFile) -> bool:
-    """Tell whether a DICOM file is a CT image and no localizer."""
-    return not _not_a_slice(file)
-
-
-def _not_a_slice(file: SliceFile) -> str:
-    """Return what a DICOM file is, if it is no slice of a CT."""
-    header = file.header
-    if header.sop_class not in (CT_IMAGE, *MULTI_FRAME_CT):
-        return f"DICOM {header.modality or 'objects'} that is no CT image"
-    if "LOCALIZER" in header.image_type.upper().split("\\"):
-        return "CT localizers"
-    return ""
-
-
-def series_case(
-    uid: str, files: Sequence[SliceFile], readings: Iterable[tuple[str, str]], rules: SeriesRules
-) -> Case:
+def series_case(series: Series, readings: Iterable[tuple[str, str]], rules: SeriesRules) -> Case:
     """Return the case of one DICOM series, not yet opened."""
     masks = sorted(readings)
-    digests = sorted(f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files)
+    files = series.files
+    by_path = {f.path: f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files}
     patients = sorted({f.header.patient_id for f in files})
     case = Case(
-        case_id=uid or "(no series UID)",
-        patient_id=patients[0] or files[0].header.study_uid or uid,
-        image=os.path.commonpath([Path(f.path).parent for f in files]),
+        case_id=series.name,
+        patient_id=patients[0] or files[0].header.study_uid or series.uid,
+        image=os.path.commonpath([Path(path).parent for path in by_path]),
         source=None,
-        unopened=SeriesFiles(tuple(files), rules),
+        unopened=SeriesFiles(files, rules),
         masks=tuple(MaskFile(path, "lidc") for path, _ in masks),
-        digest=digest_of([*digests, *(digest for _, digest in masks)]),
+        digest=digest_of([*sorted(by_path.values()), *(digest for _, digest in masks)]),
+        notes=series.notes,
+        problem=series.problem,
     )
     if len(patients) > 1:
         what, measured = "PatientID differs between slices", f"{len(patients)} values"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolkit.archive.dicom_fields import SliceHeader
-from toolkit.archive.dicom_header import probe_header, pydicom_header
+from toolkit.archive.dicom_general import pydicom_header
+from toolkit.archive.dicom_header import damaged_slice, probe_header
 from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.errors import InputError, Problem
@@ -21,7 +22,8 @@ class FileEntry(NamedTuple):
     `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``frames`` those of the frames of a
     multi-frame CT, `packed`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
-    digest of the file; ``bad`` the fields of a `Problem`; ``link`` the file that a link leads to, its
+    digest of the file; ``bad`` the fields of a `Problem`; ``broken`` the same of what
+    may be a slice, after the series UID that it names; ``link`` the file that a link leads to, its
     kind and its facts; ``other`` nothing.
     """
 
@@ -84,6 +86,8 @@ def _unchanged(old: FileEntry, state: os.stat_result, target: str) -> bool:
             return False
     elif target:
         return False
+    if kind == "broken" and problem(facts[1]).transient:
+        return False
     if kind == "bad" and (problem(facts).transient or volume_suffix(old.name)):
         return False  # the cause may lie in another file, or in the system
     if kind == "volume" and facts.get("data_state") != _data_state(facts["stored"]["path"], old.name):
@@ -124,13 +128,27 @@ def _identify(path: Path) -> tuple[str, Any]:
         if header is not None:
             return "dicom", header
     except InputError as error:
-        return "bad", list(vars(error.problem).values())
+        return _unreadable(path, error.problem)
     except OSError as error:
         problem = Problem(
             "E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True
         )
-        return "bad", list(vars(problem).values())
+        return _unreadable(path, problem)
     return "other", None
+
+
+def _unreadable(path: Path, problem: Problem) -> tuple[str, Any]:
+    """Return ``broken`` for a file that may be a slice of a series, ``bad`` for any other."""
+    facts = list(vars(problem).values())
+    if volume_suffix(path.name) or path.name.lower().endswith(".xml"):
+        return "bad", facts
+    claim = damaged_slice(path)
+    return ("bad", facts) if claim is None else ("broken", [claim, facts])
+
+
+def broken(facts: Any) -> tuple[str, Problem]:
+    """Return the series that a damaged file names, if it says so, and what is wrong with it."""
+    return facts[0], problem(facts[1])
 
 
 def mask_content(path: Path, facts: Mapping[str, Any]) -> str:
