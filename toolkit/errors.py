@@ -57,6 +57,7 @@ CODES = {
     "E-CASE-002": "the worker process died on this case",
     "E-CASE-003": "an unexpected error on this case",
     "E-CASE-004": "the archive holds no case",
+    "E-CASE-005": "a named series is not in the archive",
     "E-MASK-004": "two mask files mark the same voxels",
     "E-STORE-001": "not a nodule store",
     "E-STORE-002": "the store was made with other settings",

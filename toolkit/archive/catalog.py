@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.archive.case import Case, MaskFile, Point, opened
-from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
 from toolkit.archive.discover import (
     Discovery,
     digest_of,
@@ -45,6 +45,7 @@ def catalog(
     scan: Scan = scan_here,
     *,
     open_cases: bool = True,
+    series_uids: Sequence[str] = (),
 ) -> Discovery:
     """Find the cases of an archive, reading no header that the index holds unchanged.
 
@@ -58,11 +59,13 @@ def catalog(
         Scans folders that the index does not know, in any order.
     open_cases
         Whether to judge each scan here; otherwise whoever uses a case calls `opened`.
+    series_uids
+        DICOM series to keep, and nothing else; all where it is empty.
 
     Raises
     ------
     UsageError
-        The archive is no folder, or the manifest is wrong.
+        The archive is no folder, the manifest is wrong, or a named series is not there.
     NothingFoundError
         There is neither a case nor a refused file.
     """
@@ -82,9 +85,29 @@ def catalog(
     if not found.cases and not found.refused:
         action = "Nothing done; `toolkit index` shows what an archive holds"
         raise NothingFoundError(Problem("E-CASE-004", "no case found", action=action, files=(str(root),)))
+    if series_uids:
+        found = Discovery(_chosen(found.cases, series_uids))
     if open_cases:
         found = replace(found, cases=tuple(map(opened, found.cases)))
     return found
+
+
+def _chosen(cases: Iterable[Case], series_uids: Sequence[str]) -> tuple[Case, ...]:
+    """Return the cases of the named series, or of the named parts of one that was split."""
+    kept, seen = [], set()
+    for case in cases:
+        if not isinstance(case.unopened, SeriesFiles):
+            continue
+        names = {case.unopened.files[0].header.series_uid, case.case_id}.intersection(series_uids)
+        if names:
+            kept.append(case)
+            seen |= names
+    missing = set(series_uids) - seen
+    if missing:
+        measured, expected = f"{len(missing)} of {len(set(series_uids))} series not found", "all"
+        action = "Nothing done; `toolkit index` lists the series of an archive"
+        raise UsageError(Problem("E-CASE-005", "no such series (--series-uid)", measured, expected, action))
+    return tuple(kept)
 
 
 def _scan_all(folders: Iterable[Path], cache: IndexCache, scan: Scan) -> dict[Path, list[FileEntry]]:

@@ -187,23 +187,24 @@ def _labels(keys: Sequence[tuple[object, ...]]) -> dict[str, tuple[object, ...]]
 
 def _with_siblings(found: Sequence[Series]) -> list[Series]:
     """Note series of one study that show the same part of the patient: a person should choose."""
-    studies: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    studies: dict[tuple[str, str], list[tuple[Series, float, float]]] = defaultdict(list)
     for series in found:
         first = series.files[0].header
-        if first.study_uid and len(series.files) >= MIN_SLICES:
-            studies[first.study_uid, first.patient_id].append(series)
-    result = []
-    for series in found:
-        first = series.files[0].header
-        others = [
-            other
-            for other in studies.get((first.study_uid, first.patient_id), ())
-            if other is not series and series.problem is None and _overlap(series, other)
-        ]
-        if others and len(series.files) >= MIN_SLICES:
-            series = replace(series, notes=(*series.notes, _sibling_note(series, others)))
-        result.append(series)
-    return result
+        z = [file.header.position[2] for file in series.files if len(file.header.position) == 3]
+        if first.study_uid and len(z) >= MIN_SLICES and series.problem is None:
+            studies[first.study_uid, first.patient_id].append((series, min(z), max(z)))
+    notes: dict[str, Problem] = {}
+    for members in studies.values():
+        for series, low, high in members:
+            others = [
+                other
+                for other, first, last in members
+                if other is not series
+                and min(high, last) - max(low, first) > 0.5 * min(high - low, last - first)
+            ]
+            if others:
+                notes[series.name] = _sibling_note(series, others)
+    return [replace(s, notes=(*s.notes, notes[s.name])) if s.name in notes else s for s in found]
 
 
 def _sibling_note(series: Series, others: Sequence[Series]) -> Problem:
@@ -211,19 +212,6 @@ def _sibling_note(series: Series, others: Sequence[Series]) -> Problem:
         kernel = shown(one.files[0].header.kernel)
         return f"{len(one.files)} slices" + (f" by {kernel}" if kernel else "")
 
-    measured = f"{told(series)} here, " + ", ".join(map(told, others[:3])) + (" there" if others else "")
+    measured = f"{told(series)} here, " + ", ".join(map(told, others[:3])) + " there"
     action = "All are read; --series-uid chooses"
     return Problem("W-DCM-007", "other series of the same part of the patient", measured, "", action)
-
-
-def _overlap(a: Series, b: Series) -> bool:
-    """Tell whether two stacks share more than half of the shorter one's extent along the body."""
-    ranges = []
-    for series in (a, b):
-        z = [file.header.position[2] for file in series.files if len(file.header.position) == 3]
-        if not z:
-            return False
-        ranges.append((min(z), max(z)))
-    (low, high), (first, last) = ranges
-    shared = min(high, last) - max(low, first)
-    return shared > 0.5 * min(high - low, last - first)

@@ -1,17 +1,28 @@
 """``toolkit index``: what an archive holds, and a manifest of it to edit."""
 
+import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Workers
+from toolkit.cli.options import (
+    AllowMissing,
+    AllowUneven,
+    Archive,
+    Cases,
+    IndexFolder,
+    Json,
+    SeriesUids,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from toolkit.archive.case import Case
-    from toolkit.archive.catalog import Scanned
+    from toolkit.archive.deep import Judged
     from toolkit.archive.discover import Discovery
 
 SHOWN = 40
@@ -29,27 +40,41 @@ def index(
     index_cache: IndexFolder = None,
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
+    series_uid: SeriesUids = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every voxel and look at every mask, too.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Show what an archive holds, and write it as a manifest to edit.
 
-    Reads headers only. Exit code 0: all usable, 8: some, 4: none, 3: nothing found.
+    Reads headers only, unless --deep. Exit code 0: all usable, 8: some, 4: none, 3: nothing found.
     """
+    from dataclasses import replace
+
     from toolkit.archive.catalog import catalog
     from toolkit.archive.dicom_series import SeriesRules
     from toolkit.archive.index_cache import IndexCache, default_folder
     from toolkit.archive.manifest import write_manifest
+    from toolkit.preprocess.deep import judge_all
+    from toolkit.preprocess.plan import Settings
     from toolkit.preprocess.pool import Pool, default_workers
     from toolkit.preprocess.run import scan_in
 
     cache = IndexCache(index_cache or default_folder())
     rules = SeriesRules(allow_uneven, allow_missing)
-    pool: Pool[str, Scanned]
+    judged: list[Judged] = []
+    pool: Pool[Any, Any]
     with Pool(workers or default_workers()) as pool:
-        found = catalog(archive, cases, rules, cache, lambda folders: scan_in(pool, folders))
+        uids = tuple(series_uid or ())
+        scan = functools.partial(scan_in, pool)
+        found = catalog(archive, cases, rules, cache, scan, open_cases=not deep, series_uids=uids)
+        if deep:
+            judged = judge_all(pool, found.cases, Settings().min_diameter_mm)
+            found = replace(found, cases=tuple(one.case for one in judged))
     cache.close()
     if json:
-        print_json(_as_json(found, out))
+        print_json(_as_json(found, out, judged))
     else:
         _show(found)
     write_manifest(out, found.cases, force)
@@ -61,10 +86,12 @@ def index(
     return 8 if any(case.problem is None for case in found.cases) else 4
 
 
-def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
+def _as_json(found: "Discovery", out: Path, judged: "Sequence[Judged]") -> dict[str, Any]:
+    deep = {one.case.case_id: _deep_json(one) for one in judged}
     return {
         "cases": [
             {
+                **deep.get(case.case_id, {}),
                 "case_id": case.case_id,
                 "patient_id": case.patient_id,
                 "image": case.image,
@@ -79,9 +106,19 @@ def _as_json(found: "Discovery", out: Path) -> dict[str, Any]:
             for case in found.cases
         ],
         "refused": [{"code": p.code, "files": list(p.files), "problem": str(p)} for p in found.refused],
-        "ignored": dict(found.ignored),
+        "ignored": found.ignored,
+        "skipped": {what: list(files) for what, files in found.skipped.items()},
         "manifest": str(out),
     }
+
+
+def _deep_json(judged: "Judged") -> dict[str, Any]:
+    """Return what only --deep knows of a case: each image file with its outcome."""
+    files = [
+        {"file": path, "code": problem and problem.code, "problem": problem and str(problem)}
+        for path, problem in judged.files
+    ]
+    return {"files": files, "nodules": judged.nodules, "seconds": round(judged.seconds, 3)}
 
 
 def _show(found: "Discovery") -> None:

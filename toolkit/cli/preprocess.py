@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import AllowMissing, AllowUneven, Archive, Cases, IndexFolder, Json, Workers
+from toolkit.cli.options import (
+    AllowMissing,
+    AllowUneven,
+    Archive,
+    Cases,
+    IndexFolder,
+    Json,
+    SeriesUids,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from toolkit.preprocess.plan import Settings
@@ -59,6 +68,7 @@ def preprocess(
     ] = "1/1",
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
+    series_uid: SeriesUids = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write no store.")
     ] = False,
@@ -101,6 +111,7 @@ def preprocess(
         part=(part, parts),
         dry_run=dry_run,
         max_failures=max_failures,
+        series_uids=tuple(series_uid or ()),
     )
     summary = run(job)
     if json:

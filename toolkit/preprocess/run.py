@@ -51,6 +51,7 @@ class Job:
     part: tuple[int, int] = (0, 1)
     dry_run: bool = False
     max_failures: int | None = None
+    series_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def preprocess(job: Job) -> Summary:
             cache,
             lambda folders: scan_in(pool, folders),
             open_cases=job.dry_run,
+            series_uids=job.series_uids,
         )
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
@@ -228,13 +230,16 @@ def _outcome(result: Extracted | Died | Failed) -> Extracted:
     """Turn a dead worker or an unforeseen error into a refusal of its case."""
     if isinstance(result, Extracted):
         return result
+    return Extracted(death(result))
+
+
+def death(result: Died | Failed) -> Problem:
+    """Return the problem of a case whose worker died or met an unforeseen error."""
     if isinstance(result, Died):
         action = "Case skipped; run again with fewer --workers if memory ran out"
-        return Extracted(
-            Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True)
-        )
+        return Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True)
     action = "Case skipped; please report it"
-    return Extracted(Problem("E-CASE-003", "unexpected error", _why(result), "", action, transient=True))
+    return Problem("E-CASE-003", "unexpected error", _why(result), "", action, transient=True)
 
 
 def _summary(
