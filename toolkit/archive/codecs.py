@@ -79,6 +79,8 @@ def decode_frame(data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:
     """
     if syntax != RLE:
         _check(stream_of(data), layout)
+    if syntax in JPEG_LS and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise CodecError("a codestream without an end")  # CharLS would search for it for seconds
     if layout.rows * layout.columns * layout.bits_allocated // 8 > MAX_FRAME_BYTES:
         raise CodecError(f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB")
     try:

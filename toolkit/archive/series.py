@@ -85,6 +85,10 @@ class Slices:
                 self.unread.append((path, header.series_uid, problem))
             elif other:
                 self.other.append((path, other))
+            elif not header.series_uid:  # a header that ends early looks like this
+                what, measured = "header incomplete", "no usable SeriesInstanceUID"
+                problem = Problem("E-DCM-002", what, measured, "", "File skipped", (str(path),))
+                self.unread.append((path, "", problem))
             else:
                 self.by_uid[header.series_uid].append(file)
 
@@ -149,10 +153,9 @@ def _split(uid: str, files: tuple[SliceFile, ...], rules: SeriesRules) -> list[S
 
     A series is split only if each part is a sound volume by itself; otherwise it is left to be refused.
     """
-    name = uid or "(no series UID)"
     own = {(f.header.sop_uid, f.header.frame): f for f in files}
     if len({f.header.position for f in own.values()}) == len(own):
-        return [Series(name, uid, files)]
+        return [Series(uid, uid, files)]
     for fields in _SPLITS:
         parts: dict[tuple[object, ...], list[SliceFile]] = defaultdict(list)
         for file in files:
@@ -162,10 +165,10 @@ def _split(uid: str, files: tuple[SliceFile, ...], rules: SeriesRules) -> list[S
         measured = f"{len(parts)} volumes by " + " and ".join(fields)
         note = Problem("W-DCM-005", "series split", measured, "1", "Each is a case of its own")
         return [
-            Series(f"{name}#{label}", uid, tuple(parts[key]), (note,))
+            Series(f"{uid}#{label}", uid, tuple(parts[key]), (note,))
             for label, key in _labels(list(parts)).items()
         ]
-    return [Series(name, uid, files)]
+    return [Series(uid, uid, files)]
 
 
 def _sound(files: Sequence[SliceFile], rules: SeriesRules) -> bool:
