@@ -2,12 +2,12 @@
 
 The choice is fixed here, so that voxels do not depend on what else is installed:
 
-========================  ==========================================================
-JPEG (all but hierarchical)  GDCM (BSD), 8, 12 and 16 bits, baseline to progressive
-JPEG-LS                   pyjpegls over CharLS (BSD)
-JPEG 2000, HTJ2K          pylibjpeg-openjpeg over OpenJPEG (BSD)
-RLE                       pydicom itself (MIT)
-========================  ==========================================================
+================  =======================================================
+JPEG              GDCM (BSD): 8, 12 and 16 bits, baseline to progressive
+JPEG-LS           pyjpegls over CharLS (BSD)
+JPEG 2000, HTJ2K  pylibjpeg-openjpeg over OpenJPEG (BSD)
+RLE               pydicom itself (MIT)
+================  =======================================================
 
 What a codestream says of its size is compared with the header before a decoder sees it (PS3.5 8.2:
 they must agree): a few bytes can declare gigabytes.
@@ -79,7 +79,7 @@ def decode_frame(data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:
     """
     if syntax != RLE:
         _check(stream_of(data), layout)
-    if syntax in JPEG_LS and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+    if syntax in JPEG_LS and not data.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise CodecError("a codestream without an end")  # CharLS would search for it for seconds
     if layout.rows * layout.columns * layout.bits_allocated // 8 > MAX_FRAME_BYTES:
         raise CodecError(f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB")

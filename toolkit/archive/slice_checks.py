@@ -39,6 +39,12 @@ def check_slice(file: SliceFile) -> None:
     if missing or not all(map(math.isfinite, (*h.position, *h.orientation, *h.spacing))):
         text = ", ".join(missing) or "a number that is not finite"
         raise refuse("E-DCM-002", "header incomplete", f"no usable {text}", "", "Series skipped", file.path)
+    _check_pixels(file)
+
+
+def _check_pixels(file: SliceFile) -> None:
+    """Refuse pixels that are no grey values, that nothing decodes, or that are cut short."""
+    h = file.header
     colour = h.photometric not in ("", "MONOCHROME1", "MONOCHROME2")
     if colour or h.samples not in (None, 1) or h.bits_allocated not in (8, 16) or not h.bits_stored:
         layout = f"{h.samples or 1} samples of {h.bits_allocated} bits {shown(h.photometric)}".rstrip()

@@ -6,8 +6,7 @@ from typing import Any
 
 from toolkit.archive.case import Case
 from toolkit.archive.deep import Judged, judge_case
-from toolkit.preprocess.pool import Died, Failed, Pool
-from toolkit.preprocess.run import death
+from toolkit.preprocess.pool import Died, Failed, Pool, death
 from toolkit.progress import bar
 
 

@@ -29,7 +29,7 @@ from toolkit.preprocess.plan import (
     read_plan,
     write_plan,
 )
-from toolkit.preprocess.pool import Died, Failed, Pool
+from toolkit.preprocess.pool import Died, Failed, Pool, death, why
 from toolkit.progress import bar
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
 from toolkit.store.log import RunLog
@@ -147,16 +147,10 @@ def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanne
         for number, result in pool.map(scan_new_folder, names):
             advance()
             if isinstance(result, Died | Failed):
-                problem = Problem("E-CASE-002", "folder cannot be read", _why(result), files=(names[number],))
+                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(names[number],))
                 yield names[number], [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
             else:
                 yield result
-
-
-def _why(result: Died | Failed) -> str:
-    if isinstance(result, Failed):
-        return result.error.split(":")[0]
-    return f"worker ended with code {result.exit_code}"
 
 
 def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str], side: int) -> bool:
@@ -231,15 +225,6 @@ def _outcome(result: Extracted | Died | Failed) -> Extracted:
     if isinstance(result, Extracted):
         return result
     return Extracted(death(result))
-
-
-def death(result: Died | Failed) -> Problem:
-    """Return the problem of a case whose worker died or met an unforeseen error."""
-    if isinstance(result, Died):
-        action = "Case skipped; run again with fewer --workers if memory ran out"
-        return Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True)
-    action = "Case skipped; please report it"
-    return Problem("E-CASE-003", "unexpected error", _why(result), "", action, transient=True)
 
 
 def _summary(
