@@ -11,8 +11,9 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from tests.archive.volume_files import rotation
+from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_header import read_header
-from toolkit.archive.dicom_series import DicomSeries, SeriesRules, SliceFile, build_series
+from toolkit.archive.dicom_series import DicomSeries, SeriesRules, build_series
 
 AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 CORONAL = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0))

@@ -5,7 +5,12 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import EnhancedCTImageStorage, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    RLELossless,
+)
 
 from tests.archive import dicom_files as files
 from tests.archive.dicom_files import (
@@ -105,7 +110,7 @@ def test_pixels_that_cannot_be_decoded(tmp_path):
     datasets[1].PixelData = pydicom.encaps.encapsulate([b"no codestream " * 5])
     datasets[1]["PixelData"].is_undefined_length = True
     paths = write_all(tmp_path, datasets)
-    with pytest.raises(InputError, match="E-FILE-003") as refused:
+    with pytest.raises(InputError, match="E-DCM-007") as refused:
         whole(series_of(tmp_path))
     assert refused.value.problem.files == (str(paths[1]),)
 
@@ -143,7 +148,7 @@ def test_an_identical_copy_is_dropped_and_noted(tmp_path):
     np.testing.assert_array_equal(whole(series), hu(stored_values() - 1024))
 
 
-@pytest.mark.parametrize("what", ["pixels", "uid", "header"])
+@pytest.mark.parametrize("what", ["pixels", "uid", "rescale", "spacing"])
 def test_two_different_slices_at_one_position(tmp_path, what):
     paths = simple_series(tmp_path)
     d = pydicom.dcmread(paths[2])
@@ -151,12 +156,32 @@ def test_two_different_slices_at_one_position(tmp_path, what):
         d.PixelData = d.PixelData[:-1] + b"\1"
     elif what == "uid":
         d.SOPInstanceUID = "1.2.3.99"
+    elif what == "rescale":
+        d.RescaleIntercept = "-1000"
     else:
-        d.ConvolutionKernel = "B70f"
+        d.PixelSpacing = [0.75, 0.50001]
     other = write(tmp_path / "9999.dcm", d)
     problem = refusal(tmp_path)
     assert problem.code == "E-GEO-002"
     assert set(problem.files) == {str(paths[2]), str(other)}
+
+
+@pytest.mark.parametrize("how", ["deflated", "rle", "big endian", "signed cell", "padding element"])
+def test_the_same_slice_in_another_encoding_is_dropped_and_noted(tmp_path, how):
+    paths = simple_series(tmp_path)
+    d, syntax = pydicom.dcmread(paths[2]), None
+    if how == "rle":
+        d.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    elif how == "signed cell":
+        d.BitsStored, d.HighBit = 16, 15
+    elif how == "padding element":
+        d.DataSetTrailingPadding = bytes(64)
+    else:
+        syntax = {"deflated": DeflatedExplicitVRLittleEndian, "big endian": ExplicitVRBigEndian}[how]
+    write(tmp_path / "9999.dcm", d, syntax)
+    series, notes = files.series_and_notes(tmp_path)
+    assert [note.code for note in notes] == ["W-DCM-001"]
+    np.testing.assert_array_equal(whole(series), hu(stored_values() - 1024))
 
 
 def test_a_missing_slice_is_named_by_its_neighbours(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.archive.dicom_header import SliceHeader
+from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_pixels import hu_rule
 from toolkit.archive.hu import clip_hu, hu_table, reinterpret
 

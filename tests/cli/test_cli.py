@@ -230,7 +230,8 @@ def test_a_dirty_archive_is_accounted_for(dirty_archive: Path, tmp_path: Path, s
     answer = json.loads(ended.stdout)
     assert answer["cases"] == answer["done"] + answer["empty"] + sum(answer["refused"].values())
     assert answer["done"] == 0
-    assert {"E-GEO-002", "E-GEO-003", "E-DCM-005"} <= {*answer["refused"]}
+    assert {"E-GEO-001", "E-GEO-002", "E-GEO-003"} <= {*answer["refused"]}
+    assert "E-HU-002" in {file["code"] for file in answer["files"]}
     for failure in (*answer["failures"], *answer["files"]):
         assert failure["code"].startswith("E-")
     assert "Traceback" not in ended.stderr
@@ -291,3 +292,58 @@ def test_index_shows_the_regions_of_a_structure_set(tmp_path: Path) -> None:
         (3, "x", True),
     ]
     assert (tmp_path / "m.csv").read_text().count("rt.dcm") == 1
+
+
+def _index(archive: Path, tmp_path: Path, *more: object) -> tuple[int, dict, str]:
+    out = ("--out", tmp_path / "cases.csv", "--force", "--index-cache", tmp_path / "index")
+    ended = toolkit("index", archive, *out, "--json", *more)
+    return ended.returncode, json.loads(ended.stdout), ended.stderr
+
+
+@pytest.mark.real
+def test_deep_gives_every_file_of_a_dirty_archive_an_outcome(dirty_archive: Path, tmp_path: Path) -> None:
+    code, answer, talk = _index(dirty_archive, tmp_path, "--deep")
+    assert code == 8
+    assert "Traceback" not in talk
+    assert "JPEG" not in talk  # what decoders print stays with them
+    outcomes = {Path(f["file"]).name: f["code"] for case in answer["cases"] for f in case["files"]}
+    assert sum(name.startswith("CTImage.dcm") and code is None for name, code in outcomes.items()) == 16
+    for name in (
+        "SignedShortLosslessBug_ct.dcm",
+        "fodicom_D_CLUNIE_CT1_RLE_FRAGS.dcm",
+        "pydicomdata_bad_sequence.dcm",
+        "pydicom_693_J2KI.dcm",
+    ):
+        assert outcomes[name] is None
+    refused = {Path(f).name: p["code"] for p in answer["refused"] for f in p["files"]}
+    assert refused["fodicom_GH177_D_CLUNIE_CT1_IVRLE_BigEndian_undefined_length.dcm"] == "E-FILE-003"
+    assert refused["CT0012.fragmented_no_bot_jpeg_baseline.51.dcm"] == "E-HU-002"
+    told = {case["case_id"]: " ".join(case["notes"]) for case in answer["cases"]}
+    assert "W-HU-010" in told["volumes/lm-64"]  # a label map that no name gives away
+    for name in ("volumes/ct-64", "volumes/ct_cropped", "volumes/PartSolidLesionCropped"):
+        assert "W-HU" not in told[name]
+    listed = {Path(f).name for files in answer["ignored"].values() for f in files}
+    seen = listed | set(outcomes) | set(refused) | {Path(case["image"]).name for case in answer["cases"]}
+    seen |= {Path(mask).name for case in answer["cases"] for mask in case["masks"]}
+    missing = {p.name for p in dirty_archive.rglob("*") if p.is_file()} - seen
+    assert missing <= {"BallBinary30x30x30.nhdr"}  # its data file is named instead
+
+
+def test_deep_looks_at_voxels_and_masks(phantom_archive: Path, tmp_path: Path) -> None:
+    code, answer, _ = _index(phantom_archive, tmp_path, "--deep")
+    assert code == 0
+    with (phantom_archive / "truth.csv").open() as file:
+        assert sum(case["nodules"] for case in answer["cases"]) == len(list(csv.DictReader(file)))
+    assert all(file["code"] is None for case in answer["cases"] for file in case["files"])
+    assert not any("W-HU" in note for case in answer["cases"] for note in case["notes"])
+
+
+def test_series_are_chosen_by_uid(phantom_archive: Path, tmp_path: Path, small) -> None:
+    _, answer, _ = _index(phantom_archive, tmp_path)
+    uid = next(case["case_id"] for case in answer["cases"] if case["case_id"][0].isdigit())
+    code, chosen, _ = _index(phantom_archive, tmp_path, "--series-uid", uid)
+    assert (code, [case["case_id"] for case in chosen["cases"]]) == (0, [uid])
+    ended = toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--series-uid", uid, "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["cases"]) == (0, 1)
+    wrong = toolkit("preprocess", phantom_archive, tmp_path / "s", *small, "--series-uid", "1.2")
+    assert (wrong.returncode, "E-CASE-005" in wrong.stderr) == (2, True)

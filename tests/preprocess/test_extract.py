@@ -31,7 +31,7 @@ class InMemory:
     geometry: Geometry
     hu: np.ndarray
 
-    def read_boxes(self, boxes: Sequence[Box]) -> list[np.ndarray]:
+    def read_boxes(self, boxes: Sequence[Box], tally: object = None) -> list[np.ndarray]:
         return [self.hu[box.slices].copy() for box in boxes]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.archive.geometry import Box, Geometry
+from toolkit.archive.hu import Tally
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
@@ -22,10 +23,11 @@ class VolumeSource(Protocol):
     def geometry(self) -> Geometry:
         """Canonical geometry: index axes run most nearly towards head, back and left."""
 
-    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.int16]]:
+    def read_boxes(self, boxes: Sequence[Box], tally: Tally | None = None) -> list[NDArray[np.int16]]:
         """Read HU of several canonical boxes in one pass, decoding no more than they need.
 
-        Padding is -1024 and values are clipped to [-1024, 3071]. Boxes must lie inside the volume.
+        Padding is -1024 and values are clipped to [-1024, 3071]; `tally` counts what that hides. Boxes
+        must lie inside the volume.
         Raises `InputError` where the pixels cannot be trusted.
         """
 

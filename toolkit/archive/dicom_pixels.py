@@ -4,13 +4,24 @@ import math
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.dicom_header import SliceHeader
-from toolkit.archive.hu import hu_table, reinterpret
+from toolkit.archive.codecs import DECODED, LOSSY, CodecError, Layout, decode_frame
+from toolkit.archive.deflated import inflate_raw
+from toolkit.archive.dicom_fields import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    WHOLE_HEADER,
+    SliceHeader,
+    file_meta,
+)
+from toolkit.archive.hu import below_table, hu_table, reinterpret
 from toolkit.errors import InputError, Problem
 
 
@@ -38,6 +49,14 @@ class HuRule:
             self.signed,
             self.padding,
         )
+
+    @property
+    def below(self) -> NDArray[np.bool_] | None:
+        """Patterns below -1024 HU, (2 ** bits_allocated,); None without any, and where padding is named."""
+        if self.padding is not None:
+            return None
+        cell = (self.bits_allocated, self.bits_stored, self.high_bit, self.signed)
+        return below_table(self.slope, self.intercept, *cell)
 
 
 def stored_length(header: SliceHeader) -> int:
@@ -78,18 +97,20 @@ def hu_rule(header: SliceHeader, path: str) -> HuRule:
 
 
 def decodable(header: SliceHeader) -> bool:
-    """Tell whether this installation can decode the slice's transfer syntax."""
-    if header.pixel_offset >= 0:
-        return True
-    from pydicom.config import IGNORE
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
+    """Tell whether pixels of the slice's transfer syntax can be decoded."""
+    return header.uncompressed or header.transfer_syntax in (
+        EXPLICIT_LITTLE,
+        IMPLICIT_LITTLE,
+        DEFLATED,
+        BIG_ENDIAN,
+        "",  # no file meta group: pydicom finds out which of the uncompressed ones it is
+        *DECODED,
+    )
 
-    syntax = UID(header.transfer_syntax, validation_mode=IGNORE)
-    try:
-        return not syntax.is_encapsulated or bool(get_decoder(syntax).is_available)
-    except (NotImplementedError, ValueError):  # a syntax without a decoder, and no transfer syntax at all
-        return False
+
+def is_lossy(header: SliceHeader) -> bool:
+    """Tell whether the pixels went through a lossy compression (PS3.3 C.7.6.1.1.5)."""
+    return header.lossy.startswith("01") or header.transfer_syntax in LOSSY
 
 
 def read_rows(
@@ -98,23 +119,26 @@ def read_rows(
     """Return stored patterns of rows first..last-1 as unsigned integers (rows, columns).
 
     Raises `InputError` E-FILE-005 where the system refuses, E-FILE-006 where the file is no longer
-    the one whose header was read, E-FILE-003 where the pixels cannot be decoded.
+    the one whose header was read, E-FILE-002 where it is cut short, E-DCM-007 where the pixels
+    cannot be decoded.
     """
+    columns, width = int(header.columns or 0), int(header.bits_allocated or 16) // 8
+    count = (last - first) * columns * width
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            state = os.fstat(descriptor)
+        with Path(path).open("rb", buffering=0) as file:
+            state = os.fstat(file.fileno())
             if state.st_size != size or state.st_mtime_ns != mtime_ns:
                 raise InputError(
                     Problem("E-FILE-006", "file changed after it was indexed", files=(path,), transient=True)
                 )
-            if header.pixel_offset < 0:
-                return _decode(path, header)[first:last]
-            columns, width = int(header.columns or 0), int(header.bits_allocated or 16) // 8
-            count = (last - first) * columns * width
-            data = os.pread(descriptor, count, header.pixel_offset + first * columns * width)
-        finally:
-            os.close(descriptor)
+            skip = header.pixel_offset + first * columns * width
+            if header.uncompressed:
+                data = os.pread(file.fileno(), count, skip)
+            elif header.transfer_syntax == DEFLATED:
+                at, _ = file_meta(file.read(WHOLE_HEADER))
+                data = inflate_raw(path, at, count, skip)
+            else:
+                return _decode(path, file, header)[first:last]
     except OSError as error:
         problem = Problem(
             "E-FILE-005", "file cannot be read", error.strerror or "", files=(path,), transient=True
@@ -126,18 +150,51 @@ def read_rows(
     return np.frombuffer(data, f"<u{width}").reshape(last - first, columns)
 
 
-def _decode(path: str, header: SliceHeader) -> NDArray[Any]:
-    """Decode a whole slice with pydicom; unsigned patterns (rows, columns)."""
+def _decode(path: str, file: IO[bytes], header: SliceHeader) -> NDArray[Any]:
+    """Decode a whole slice; unsigned patterns (rows, columns)."""
+    layout = Layout(
+        int(header.rows or 0),
+        int(header.columns or 0),
+        int(header.bits_allocated or 16),
+        int(header.bits_stored or 16),
+        bool(header.signed),
+    )
+    try:
+        if header.transfer_syntax in DECODED:
+            return decode_frame(_frame(file, header), header.transfer_syntax, layout)
+        return _native(file, layout, header.frame)
+    except Exception as error:  # pydicom raises nearly anything on malformed files
+        measured = str(error) if isinstance(error, CodecError) else type(error).__name__
+        action = "Case skipped; copy the file anew from its source"
+        problem = Problem("E-DCM-007", "pixels cannot be decoded", measured, "", action, (path,))
+        raise InputError(problem) from error
+
+
+def _frame(file: IO[bytes], header: SliceHeader) -> bytes:
+    """Return the compressed bytes of a slice, of several frames those of its own."""
+    import pydicom
+    from pydicom.encaps import get_frame
+
+    number, frames = max(0, header.frame - 1), max(1, int(header.frames or 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if header.pixel_offset >= 0:
+            file.seek(header.pixel_offset)
+            return bytes(get_frame(file, number, number_of_frames=frames))
+        data = pydicom.dcmread(file, force=True).PixelData
+        return bytes(get_frame(data, number, number_of_frames=frames))
+
+
+def _native(file: IO[bytes], layout: Layout, frame: int) -> NDArray[Any]:
+    """Read what the quick parser does not: big endian, and files without a file meta group."""
     import pydicom
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = pydicom.dcmread(path, force=True).pixel_array
-        if pixels.shape != (header.rows, header.columns) or pixels.itemsize * 8 != header.bits_allocated:
-            raise ValueError("unexpected pixel array")
-    except Exception as error:  # decoders raise nearly anything on malformed streams
-        problem = Problem("E-FILE-003", "pixels cannot be decoded", type(error).__name__, files=(path,))
-        raise InputError(problem) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels = pydicom.dcmread(file, force=True).pixel_array
+    if frame and pixels.ndim == 3:
+        pixels = pixels[frame - 1]
+    if pixels.shape != layout[:2] or pixels.itemsize * 8 != layout.bits_allocated:
+        raise CodecError("an unexpected pixel array")
     native = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))  # big endian stays so in pydicom
     return native.view(f"u{native.itemsize}")

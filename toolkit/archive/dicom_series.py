@@ -1,31 +1,19 @@
 """A DICOM CT series as one volume: order by position, check the geometry, read only what is needed."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.dicom_header import SliceHeader
-from toolkit.archive.dicom_pixels import HuRule, decodable, hu_rule, read_rows, stored_length
+from toolkit.archive.dicom_fields import SliceFile
+from toolkit.archive.dicom_pixels import HuRule, hu_rule, read_rows
 from toolkit.archive.geometry import Box, Geometry, Reorientation, canonical
-from toolkit.errors import InputError, Problem
+from toolkit.archive.hu import Tally
+from toolkit.archive.slice_checks import check_alike, check_slice, directions, notes_on, refuse
+from toolkit.errors import Problem
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-MULTI_FRAME_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 MIN_SLICES = 3
-
-
-class SliceFile(NamedTuple):
-    """A DICOM file and its header."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    header: SliceHeader
 
 
 @dataclass(frozen=True)
@@ -69,10 +57,14 @@ class DicomSeries:
     reorientation: Reorientation
 
     def slice_by_sop_uid(self) -> dict[str, int]:
-        """Return the native slice number of every SOP instance."""
-        return {file.header.sop_uid: k for k, file in enumerate(self.files)}
+        """Return the native slice number of every SOP instance that is one slice."""
+        return {f.header.sop_uid: k for k, f in enumerate(self.files) if not f.header.frame}
 
-    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.int16]]:
+    def slice_by_frame(self) -> dict[tuple[str, int], int]:
+        """Return the native slice number of every (SOP instance, frame number from 1 on)."""
+        return {(f.header.sop_uid, f.header.frame or 1): k for k, f in enumerate(self.files)}
+
+    def read_boxes(self, boxes: Sequence[Box], tally: Tally | None = None) -> list[NDArray[np.int16]]:
         """Read HU of canonical boxes, each slice once and of it only the rows that a box crosses."""
         native = [self.reorientation.box(box, self.native.shape_zyx) for box in boxes]
         arrays = [np.empty(box.shape_zyx, np.int16) for box in native]
@@ -83,9 +75,13 @@ class DicomSeries:
             first = min(native[i].start_zyx[1] for i in here)
             last = max(native[i].stop_zyx[1] for i in here)
             stored = read_rows(file.path, file.size, file.mtime_ns, file.header, first, last)
+            below = None if tally is None else rule.below
             for i in here:
                 (z, y0, x0), (_, y1, x1) = native[i].start_zyx, native[i].stop_zyx
-                np.take(rule.table, stored[y0 - first : y1 - first, x0:x1], out=arrays[i][k - z], mode="clip")
+                part = stored[y0 - first : y1 - first, x0:x1]
+                np.take(rule.table, part, out=arrays[i][k - z], mode="clip")
+                if tally is not None and below is not None:
+                    tally.below += int(np.count_nonzero(below[part]))
         return [np.asarray(self.reorientation.array(array), np.int16) for array in arrays]
 
 
@@ -108,12 +104,12 @@ def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomS
     E-DCM-*, E-GEO-*, E-HU-* or E-FILE-002 where it cannot be trusted.
     """
     for file in files:
-        _check_slice(file)
-    files = sorted(files, key=lambda f: (f.header.position, f.header.sop_uid, f.path))  # names mean nothing
-    row, column = _directions(files)
+        check_slice(file)
+    files = sorted(files, key=_order)  # names mean nothing
+    row, column = directions(files)
     normal = np.cross(row, column)
     ordered, notes = _in_order(files, normal)
-    _check_alike(ordered)
+    check_alike(ordered)
     origins = np.array([file.header.position for file in ordered])
     step, positions, gap_notes = _stack(ordered, origins, normal, rules)
     spacing = ordered[0].header.spacing
@@ -126,152 +122,61 @@ def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomS
     native = Geometry((len(ordered), rows, columns), affine, positions)
     geometry, reorientation = canonical(native)
     hu_rules = tuple(hu_rule(file.header, file.path) for file in ordered)
-    return DicomSeries(tuple(ordered), hu_rules, native, geometry, reorientation), (*notes, *gap_notes)
-
-
-def _refuse(code: str, what: str, measured: str, expected: str, action: str, *paths: str) -> InputError:
-    return InputError(Problem(code, what, measured, expected, action, paths))
-
-
-def _check_slice(file: SliceFile) -> None:
-    """Refuse a slice that lacks what geometry needs or cannot be decoded."""
-    h = file.header
-    if h.sop_class in MULTI_FRAME_CT or (h.frames or 1) > 1:
-        raise _refuse("E-DCM-005", "multi-frame CT", f"{h.frames} frames", "1", "Series skipped", file.path)
-    if not h.has_pixels:
-        raise _refuse("E-DCM-006", "no pixel data", "", "", "Series skipped", file.path)
-    needed = (
-        ("ImagePositionPatient", len(h.position) == 3),
-        ("ImageOrientationPatient", len(h.orientation) == 6),
-        ("PixelSpacing", len(h.spacing) == 2 and min(h.spacing) > 0),
-        ("Rows and Columns", bool(h.rows and h.columns)),
-        ("SeriesInstanceUID", bool(h.series_uid)),
+    return DicomSeries(tuple(ordered), hu_rules, native, geometry, reorientation), (
+        *notes,
+        *gap_notes,
+        *notes_on(ordered),
     )
-    missing = [name for name, present in needed if not present]
-    if missing or not all(map(math.isfinite, (*h.position, *h.orientation, *h.spacing))):
-        text = ", ".join(missing) or "a number that is not finite"
-        raise _refuse("E-DCM-002", "header incomplete", f"no usable {text}", "", "Series skipped", file.path)
-    if h.samples not in (None, 1) or h.bits_allocated not in (8, 16) or not h.bits_stored:
-        layout = f"{h.samples or 1} samples of {h.bits_allocated} bits"
-        raise _refuse("E-DCM-006", "pixel layout", layout, "1 sample of 8 or 16", "Series skipped", file.path)
-    if not decodable(h):
-        action = "Series skipped; install a pydicom plug-in that decodes it"
-        raise _refuse(
-            "E-DCM-003",
-            "no decoder for the pixels",
-            f"transfer syntax {h.transfer_syntax}",
-            "",
-            action,
-            file.path,
-        )
-    found = max(0, min(h.pixel_length, file.size - h.pixel_offset))
-    if h.pixel_offset >= 0 and found < stored_length(h):
-        raise _refuse(
-            "E-FILE-002",
-            "pixel data cut short",
-            f"{found} bytes",
-            f"{stored_length(h)}",
-            "Series skipped",
-            file.path,
-        )
 
 
-def _directions(files: Sequence[SliceFile]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the unit directions along a row and along a column, the same for all slices."""
-    orientations = np.array([file.header.orientation for file in files])
-    extent = max(int(files[0].header.rows or 0), int(files[0].header.columns or 0))
-    drift = np.abs(orientations - orientations[0]).max(axis=1)
-    if drift.max() * extent > 0.5:
-        other = files[int(drift.argmax())].path
-        raise _refuse(
-            "E-DCM-004",
-            "orientation differs between slices",
-            f"cosines differ by {drift.max():.3g}",
-            f"at most {0.5 / extent:.2g}",
-            "Series skipped",
-            files[0].path,
-            other,
-        )
-    row, column = orientations[0, :3], orientations[0, 3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if max(abs(length - 1) for length in lengths) > 1e-3 or abs(row @ column) > 1e-3:
-        raise _refuse(
-            "E-GEO-006",
-            "orientation is no rotation",
-            f"lengths {lengths[0]:.4f} and {lengths[1]:.4f}, dot product {row @ column:.4f}",
-            "1, 1 and 0 within 0.001",
-            "Series skipped",
-            files[0].path,
-        )
-    return row / lengths[0], column / lengths[1]
+def _order(file: SliceFile) -> tuple[object, ...]:
+    return file.header.position, file.header.sop_uid, file.header.frame, file.path
 
 
 def _in_order(
     files: Sequence[SliceFile], normal: NDArray[np.float64]
 ) -> tuple[list[SliceFile], tuple[Problem, ...]]:
-    """Return slices by position along the normal, identical copies dropped."""
-    depth = {file.path: float(np.dot(file.header.position, normal)) for file in files}
-    ordered: list[SliceFile] = []
+    """Return slices by position along the normal, copies of the same pixels dropped."""
+    placed = [(float(np.dot(file.header.position, normal)), file) for file in files]
+    ordered: list[tuple[float, SliceFile]] = []
     notes: list[Problem] = []
-    for file in sorted(files, key=lambda f: (depth[f.path], f.header.sop_uid, f.path)):
-        if not ordered or depth[file.path] - depth[ordered[-1].path] > 1e-3:
-            ordered.append(file)
-        elif _same_file(file, ordered[-1]):
+    for depth, file in sorted(placed, key=lambda p: (p[0], *_order(p[1])[1:])):
+        if not ordered or depth - ordered[-1][0] > 1e-3:
+            ordered.append((depth, file))
+        elif _same_slice(file, ordered[-1][1]):
             notes.append(Problem("W-DCM-001", "identical copy of a slice dropped", files=(file.path,)))
         else:
-            raise _refuse(
+            raise refuse(
                 "E-GEO-002",
                 "two different slices at one position",
-                f"both at {depth[file.path]:.2f} mm along the stack",
+                f"both at {depth:.2f} mm along the stack",
                 "one",
                 "Series skipped; name the slices of one reconstruction in a folder of their own",
-                ordered[-1].path,
+                ordered[-1][1].path,
                 file.path,
             )
     if len(ordered) < MIN_SLICES:
         count = f"{len(ordered)}"
-        raise _refuse(
+        raise refuse(
             "E-GEO-001", "too few slices", count, f"at least {MIN_SLICES}", "Series skipped", files[0].path
         )
-    return ordered, tuple(notes)
+    return [file for _, file in ordered], tuple(notes)
 
 
-def _same_file(a: SliceFile, b: SliceFile) -> bool:
-    if a.header.sop_uid != b.header.sop_uid or a.size != b.size or a.header.digest != b.header.digest:
+def _same_slice(a: SliceFile, b: SliceFile) -> bool:
+    """Tell whether two files hold the same slice, in whatever encoding: same UID, place and HU."""
+    fields = ("sop_uid", "frame", "rows", "columns", "spacing", "position", "orientation")
+    if any(getattr(a.header, field) != getattr(b.header, field) for field in fields):
         return False
-    return Path(a.path).read_bytes() == Path(b.path).read_bytes()
+    one, other = (_slice_hu(file) for file in (a, b))
+    return bool(np.array_equal(one, other))
 
 
-def _check_alike(files: Sequence[SliceFile]) -> None:
-    """Refuse slices of one series that differ in size or spacing.
-
-    FrameOfReferenceUID is not compared: LIDC-IDRI's anonymisation gave every slice its own.
-    """
-    first = files[0]
-    for name, field in (("Rows", "rows"), ("Columns", "columns")):
-        for file in files:
-            if getattr(file.header, field) != getattr(first.header, field):
-                raise _refuse(
-                    "E-DCM-004",
-                    f"{name} differs between slices",
-                    f"{getattr(file.header, field)}",
-                    f"{getattr(first.header, field)}",
-                    "Series skipped",
-                    first.path,
-                    file.path,
-                )
-    for file in files:
-        ratio = np.abs(np.array(file.header.spacing) / first.header.spacing - 1).max()
-        if ratio * max(first.header.rows or 0, first.header.columns or 0) > 0.5:
-            raise _refuse(
-                "E-DCM-004",
-                "PixelSpacing differs between slices",
-                f"{file.header.spacing[0]:g} mm",
-                f"{first.header.spacing[0]:g} mm",
-                "Series skipped",
-                first.path,
-                file.path,
-            )
+def _slice_hu(file: SliceFile) -> NDArray[np.int16]:
+    rule, rows = hu_rule(file.header, file.path), int(file.header.rows or 0)
+    stored = read_rows(file.path, file.size, file.mtime_ns, file.header, 0, rows)
+    hu: NDArray[np.int16] = rule.table[stored]
+    return hu
 
 
 def _stack(
@@ -284,7 +189,7 @@ def _stack(
     sideways = np.linalg.norm(origins - origins[0] - depth[:, None] * along, axis=1)
     pixel = min(files[0].header.spacing)
     if sideways.max() > 0.25 * pixel:
-        raise _refuse(
+        raise refuse(
             "E-GEO-005",
             "slices do not lie on one straight line",
             f"{sideways.max():.2f} mm off",
@@ -301,7 +206,7 @@ def _stack(
     wide = int(gaps.argmax())
     if gaps[wide] > 1.5 * usual and not rules.allow_missing:
         lost = int(number[-1]) - len(gaps)
-        raise _refuse(
+        raise refuse(
             "E-GEO-003",
             "missing slices",
             f"{gaps[wide]:.2f} mm between neighbours (about {lost} lost in the series)",
@@ -314,7 +219,7 @@ def _stack(
     if uneven.max() <= tolerance and steps.max() == 1:
         return along * mean, None, ()
     if uneven.max() > tolerance and not rules.allow_uneven:
-        raise _refuse(
+        raise refuse(
             "E-GEO-004",
             "uneven slice spacing",
             f"{gaps.min():.3f} to {gaps.max():.3f} mm, a slice {uneven.max():.3f} mm off an even grid",

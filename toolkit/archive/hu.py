@@ -1,5 +1,6 @@
 """Stored values to Hounsfield units, once, before anything is interpolated."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +26,19 @@ def reinterpret(value: int, bits: int, signed: bool) -> int:
     return pattern - (1 << bits) if signed and pattern >> (bits - 1) else pattern
 
 
+@dataclass
+class Tally:
+    """What a reader saw and clipped away.
+
+    Attributes
+    ----------
+    below
+        Voxels below -1024 HU in files that name no padding value.
+    """
+
+    below: int = 0
+
+
 @lru_cache(maxsize=64)
 def hu_table(
     slope: float,
@@ -41,9 +55,7 @@ def hu_table(
     range of stored values, PS3.3 C.7.5.1.1.2), modality rescale (PS3.3 C.11.1), rounding, clipping.
     """
     pattern = np.arange(1 << bits_allocated)
-    value = (pattern >> (high_bit + 1 - bits_stored)) & ((1 << bits_stored) - 1)
-    if signed:
-        value = np.where(value >> (bits_stored - 1), value - (1 << bits_stored), value)
+    value = _values(bits_allocated, bits_stored, high_bit, signed)
     hu = clip_hu(value * slope + intercept)
     if padding is not None:
         low, high = sorted(padding)
@@ -54,3 +66,23 @@ def hu_table(
             hu[(word >= low) & (word <= high)] = AIR_HU
     hu.flags.writeable = False
     return hu
+
+
+@lru_cache(maxsize=64)
+def below_table(
+    slope: float, intercept: float, bits_allocated: int, bits_stored: int, high_bit: int, signed: bool
+) -> NDArray[np.bool_] | None:
+    """Tell for every pattern whether it is less than -1024 HU, (2 ** bits_allocated,); None if none is."""
+    hu = _values(bits_allocated, bits_stored, high_bit, signed) * slope + intercept
+    below: NDArray[np.bool_] = np.rint(hu) < AIR_HU
+    below.flags.writeable = False
+    return below if below.any() else None
+
+
+def _values(bits_allocated: int, bits_stored: int, high_bit: int, signed: bool) -> NDArray[np.int64]:
+    """Return the stored value of every pattern: the bits of the pixel cell, with their sign."""
+    pattern = np.arange(1 << bits_allocated)
+    value = (pattern >> (high_bit + 1 - bits_stored)) & ((1 << bits_stored) - 1)
+    if signed:
+        value = np.where(value >> (bits_stored - 1), value - (1 << bits_stored), value)
+    return value

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from toolkit.archive.dicom_header import BIG_ENDIAN, DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from toolkit.archive.dicom_fields import BIG_ENDIAN, DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from toolkit.archive.files import refusal
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem

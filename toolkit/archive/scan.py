@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from toolkit.archive.dicom_header import SliceHeader, probe_header, pydicom_header
+from toolkit.archive.dicom_fields import SliceHeader
+from toolkit.archive.dicom_general import pydicom_header
+from toolkit.archive.dicom_header import damaged_slice, probe_header
 from toolkit.archive.mask_object import KINDS, MaskHead, read_head
+from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
@@ -18,11 +21,13 @@ _TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orient
 class FileEntry(NamedTuple):
     """What one file is.
 
-    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``volume`` the JSON of a
+    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``frames`` those of the frames of a
+    multi-frame CT, `packed`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
     digest of the file; ``seg`` and ``rtstruct`` the fields of a `MaskHead` and the digest of the file;
     ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the fields of a `Problem`;
-    ``link`` the file that a link leads to, its kind and its facts; ``other`` nothing.
+    ``broken`` the same of what may be a slice, after the series UID that it names; ``link`` the file
+    that a link leads to, its kind and its facts; ``other`` nothing.
     """
 
     name: str
@@ -84,6 +89,8 @@ def _unchanged(old: FileEntry, state: os.stat_result, target: str) -> bool:
             return False
     elif target:
         return False
+    if kind == "broken" and problem(facts[1]).transient:
+        return False
     if kind == "bad" and (problem(facts).transient or volume_suffix(old.name)):
         return False  # the cause may lie in another file, or in the system
     if kind == "volume" and facts.get("data_state") != _data_state(facts["stored"]["path"], old.name):
@@ -123,19 +130,41 @@ def _identify(path: Path) -> tuple[str, Any]:
         header = probe_header(path)
         if header is None and name.endswith(DICOM_SUFFIXES):
             header = pydicom_header(path)
+        if header is not None and is_multi_frame(header):
+            return "frames", packed(expand(path, header))
         if header is not None:
             kind = KINDS.get(header.sop_class)
-            if kind is not None:
-                return kind, [*read_head(kind, str(path)), content_digest(path)]
-            return "dicom", header
+            return ("dicom", header) if kind is None else _mask_object(path, kind)
     except InputError as error:
-        return "bad", list(vars(error.problem).values())
+        return _unreadable(path, error.problem)
     except OSError as error:
         problem = Problem(
             "E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True
         )
-        return "bad", list(vars(problem).values())
+        return _unreadable(path, problem)
     return "other", None
+
+
+def _mask_object(path: Path, kind: Literal["seg", "rtstruct"]) -> tuple[str, Any]:
+    """Return kind and facts of a DICOM mask object; a damaged one is no slice of a series."""
+    try:
+        return kind, [*read_head(kind, str(path)), content_digest(path)]
+    except InputError as error:
+        return "bad", list(vars(error.problem).values())
+
+
+def _unreadable(path: Path, problem: Problem) -> tuple[str, Any]:
+    """Return ``broken`` for a file that may be a slice of a series, ``bad`` for any other."""
+    facts = list(vars(problem).values())
+    if volume_suffix(path.name) or path.name.lower().endswith((".xml", ".csv")):
+        return "bad", facts
+    claim = damaged_slice(path)
+    return ("bad", facts) if claim is None else ("broken", [claim, facts])
+
+
+def broken(facts: Any) -> tuple[str, Problem]:
+    """Return the series that a damaged file names, if it says so, and what is wrong with it."""
+    return facts[0], problem(facts[1])
 
 
 def mask_content(path: Path, facts: Mapping[str, Any]) -> str:
@@ -151,6 +180,28 @@ def content_digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def packed(headers: Sequence[SliceHeader]) -> list[Any]:
+    """Return the headers of the frames of a file as one header and what differs from it in each frame."""
+    first = headers[0]
+    differing = [
+        [[k, value] for k, (value, usual) in enumerate(zip(header, first, strict=True)) if value != usual]
+        for header in headers
+    ]
+    return [first, differing]
+
+
+def frame_headers(facts: Any) -> list[SliceHeader]:
+    """Rebuild the headers that `packed` made small."""
+    first, differing = list(facts[0]), facts[1]
+    headers = []
+    for changes in differing:
+        values = list(first)
+        for k, value in changes:
+            values[k] = value
+        headers.append(slice_header(values))
+    return headers
 
 
 def slice_header(facts: Any) -> SliceHeader:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.dicom_header import BIG_ENDIAN, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from toolkit.archive.dicom_fields import BIG_ENDIAN, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from toolkit.archive.dicom_seg import Frame, Segmentation
 from toolkit.archive.files import refusal, shown
 from toolkit.archive.geometry import Box

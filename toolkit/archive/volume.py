@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.archive import meta_image, nifti, nrrd
 from toolkit.archive.files import refusal, shown
 from toolkit.archive.geometry import Box, Geometry, Reorientation, canonical
-from toolkit.archive.hu import AIR_HU, MAX_HU
+from toolkit.archive.hu import AIR_HU, MAX_HU, Tally
 from toolkit.archive.stored import StoredArray, iter_slabs, read_boxes
 from toolkit.archive.volume_header import VolumeHeader
 
@@ -48,7 +48,7 @@ class FileVolume:
     geometry: Geometry
     reorientation: Reorientation
 
-    def read_boxes(self, boxes: Sequence[Box]) -> list[NDArray[np.int16]]:
+    def read_boxes(self, boxes: Sequence[Box], tally: Tally | None = None) -> list[NDArray[np.int16]]:
         """Read HU of canonical boxes in one pass.
 
         Returns
@@ -65,6 +65,8 @@ class FileVolume:
         """
         stored = self.header.stored
         found = read_boxes(stored, _native(boxes, self.geometry, self.reorientation, stored))
+        if tally is not None:
+            tally.below += sum(below_air(array, stored) for array in found)
         return [np.ascontiguousarray(self.reorientation.array(to_hu(array, stored))) for array in found]
 
 
@@ -167,6 +169,18 @@ def to_hu(values: NDArray[Any], stored: StoredArray) -> NDArray[np.int16]:
             "E-HU-002", "values are not Hounsfield units", measured, "finite values", path=stored.path
         )
     return out
+
+
+def below_air(values: NDArray[Any], stored: StoredArray) -> int:
+    """Count the stored values that are less than -1024 HU."""
+    if values.dtype.kind == "u" and stored.slope > 0 and stored.intercept >= AIR_HU:
+        return 0
+    if stored.slope == 1 and stored.intercept == 0:
+        return int(np.count_nonzero(values < AIR_HU - 0.5))
+    return sum(
+        int(np.count_nonzero(plane * np.float64(stored.slope) + stored.intercept < AIR_HU - 0.5))
+        for plane in values
+    )
 
 
 def to_labels(values: NDArray[Any], stored: StoredArray) -> NDArray[np.integer]:

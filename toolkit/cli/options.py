@@ -55,3 +55,7 @@ AllowUneven = Annotated[
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Interpolate across missing slices, not refuse.")
 ]
+SeriesUids = Annotated[
+    list[str] | None,
+    typer.Option("--series-uid", metavar="UID", help="Only this DICOM series; may be given several times."),
+]

@@ -16,6 +16,7 @@ from toolkit.cli.options import (
     Json,
     Labels,
     RegionPattern,
+    SeriesUids,
     Workers,
 )
 
@@ -71,6 +72,7 @@ def preprocess(
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
     region: RegionPattern = "",
+    series_uid: SeriesUids = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write no store.")
     ] = False,
@@ -119,6 +121,7 @@ def preprocess(
         part=(part, parts),
         dry_run=dry_run,
         max_failures=max_failures,
+        series_uids=tuple(series_uid or ()),
     )
     summary = run(job)
     if json:

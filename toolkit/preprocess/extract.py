@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 import kernels
 from toolkit.archive.case import Case, Finding, VolumeSource, opened
 from toolkit.archive.geometry import Box, Geometry
+from toolkit.archive.hazards import count_boxes, judge
+from toolkit.archive.hu import Tally
 from toolkit.archive.regions import find
 from toolkit.errors import InputError, Problem
 from toolkit.preprocess.plan import Settings
@@ -91,12 +93,12 @@ def _extract(task: Task) -> Extracted:
     scan = {"spacing_mm": [round(s, 6) for s in geometry.spacing_mm], "shape_zyx": list(geometry.shape_zyx)}
     if not findings:
         return Extracted(notes=notes, scan_notes=case.notes, scan=scan)
-    bricks, facts = read_bricks(source, findings, settings)
+    bricks, facts, hazards = read_bricks(source, findings, settings)
     packed = kernels.pack(bricks, settings.side)
     result = Extracted(
         findings=findings,
         notes=notes,
-        scan_notes=case.notes,
+        scan_notes=(*case.notes, *hazards),
         bricks=packed,
         facts=tuple(facts),
         bytes_read=packed.hu.nbytes,
@@ -121,8 +123,8 @@ def finish(result: Extracted, settings: Settings, *, on_device: bool) -> Extract
 
 def read_bricks(
     source: VolumeSource, findings: Sequence[Finding], settings: Settings
-) -> tuple[list[kernels.Brick], list[dict[str, Any]]]:
-    """Read the source box of every nodule in one pass and say where it is to be sampled."""
+) -> tuple[list[kernels.Brick], list[dict[str, Any]], tuple[Problem, ...]]:
+    """Read the source box of every nodule in one pass; say where it is to be sampled, and what is odd."""
     geometry = source.geometry
     targets = [target_grid(f.center_lps_mm, settings.spacing_mm, settings.side) for f in findings]
     matrices = [target_to_source(target, geometry) for target in targets]
@@ -130,7 +132,9 @@ def read_bricks(
         _check_ratio(matrix, geometry, settings)
     boxes = [source_box(matrix, settings.side, geometry) for matrix in matrices]
     bricks, facts = [], []
-    for finding, matrix, box, hu in zip(findings, matrices, boxes, source.read_boxes(boxes), strict=True):
+    tally = Tally()
+    read = source.read_boxes(boxes, tally)
+    for finding, matrix, box, hu in zip(findings, matrices, boxes, read, strict=True):
         mask = None
         if finding.mask is not None and finding.box is not None:
             mask = _paste(finding.box, finding.mask, box)
@@ -145,7 +149,7 @@ def read_bricks(
         bricks.append(kernels.Brick(hu, mask, moved, positions))
         air = float(np.count_nonzero(hu == -1024) / hu.size)
         facts.append({"air_share": round(air, 6), "pixels": digest(hu)})
-    return bricks, facts
+    return bricks, facts, judge(count_boxes(read, tally.below))
 
 
 def _check_ratio(matrix: NDArray[np.float64], geometry: Geometry, settings: Settings) -> None:

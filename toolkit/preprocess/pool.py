@@ -18,6 +18,8 @@ from multiprocessing.reduction import recv_handle, send_handle
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from toolkit.errors import Problem
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -125,6 +127,22 @@ class Pool(Generic[T, R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def why(result: Died | Failed) -> str:
+    """Say what happened to a task in a few safe words."""
+    if isinstance(result, Failed):
+        return result.error.split(":")[0]
+    return f"worker ended with code {result.exit_code}"
+
+
+def death(result: Died | Failed) -> Problem:
+    """Return the problem of a case whose worker died or met an unforeseen error."""
+    if isinstance(result, Died):
+        action = "Case skipped; run again with fewer --workers if memory ran out"
+        return Problem("E-CASE-002", "worker died on this case", why(result), "", action, transient=True)
+    action = "Case skipped; please report it"
+    return Problem("E-CASE-003", "unexpected error", why(result), "", action, transient=True)
 
 
 def default_workers() -> int:

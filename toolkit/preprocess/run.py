@@ -30,7 +30,7 @@ from toolkit.preprocess.plan import (
     read_plan,
     write_plan,
 )
-from toolkit.preprocess.pool import Died, Failed, Pool
+from toolkit.preprocess.pool import Died, Failed, Pool, death, why
 from toolkit.progress import bar
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
 from toolkit.store.log import RunLog
@@ -53,6 +53,7 @@ class Job:
     part: tuple[int, int] = (0, 1)
     dry_run: bool = False
     max_failures: int | None = None
+    series_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def preprocess(job: Job) -> Summary:
             lambda folders: scan_in(pool, folders),
             labels=job.labels,
             open_cases=job.dry_run,
+            series_uids=job.series_uids,
         )
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
@@ -154,16 +156,10 @@ def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanne
         for number, result in pool.map(scan_new_folder, names):
             advance()
             if isinstance(result, Died | Failed):
-                problem = Problem("E-CASE-002", "folder cannot be read", _why(result), files=(names[number],))
+                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(names[number],))
                 yield names[number], [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
             else:
                 yield result
-
-
-def _why(result: Died | Failed) -> str:
-    if isinstance(result, Failed):
-        return result.error.split(":")[0]
-    return f"worker ended with code {result.exit_code}"
 
 
 def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str], side: int) -> bool:
@@ -237,13 +233,7 @@ def _outcome(result: Extracted | Died | Failed) -> Extracted:
     """Turn a dead worker or an unforeseen error into a refusal of its case."""
     if isinstance(result, Extracted):
         return result
-    if isinstance(result, Died):
-        action = "Case skipped; run again with fewer --workers if memory ran out"
-        return Extracted(
-            Problem("E-CASE-002", "worker died on this case", _why(result), "", action, transient=True)
-        )
-    action = "Case skipped; please report it"
-    return Extracted(Problem("E-CASE-003", "unexpected error", _why(result), "", action, transient=True))
+    return Extracted(death(result))
 
 
 def _summary(
