@@ -219,7 +219,7 @@ def not_finite(slices):
 
 
 def scribble(slices):
-    ring = np.tile(ball(slices)[0][[16, 48]], (20_000, 1))
+    ring = np.tile(ball(slices)[0][[16, 48]], (40_000, 1))
     ring[::2] += np.linspace(0, 1e-3, len(ring) // 2)[:, None] * (1, 0, 0)
     return [ring], ()
 
