@@ -89,7 +89,7 @@ def series_case(series: Series, readings: Iterable[tuple[str, str]], rules: Seri
     case = Case(
         case_id=series.name,
         patient_id=patients[0] or files[0].header.study_uid or series.uid,
-        image=os.path.commonpath([Path(path).parent for path in by_path]),
+        image=os.path.commonpath({os.path.dirname(path) for path in by_path}),  # noqa: PTH120
         source=None,
         unopened=SeriesFiles(files, rules),
         masks=tuple(MaskFile(path, "lidc") for path, _ in masks),
