@@ -19,7 +19,6 @@ from toolkit.store.ledger import committed, read_ledger
 
 FORMATS = ("dicom", "nifti")
 # Checks that come with the readers of SEG and RTSTRUCT and with the judgement of pixels.
-PENDING = {"seg-origin", "seg-flipped", "seg-alone", "rt-off-stack", "shifted", "varying-rescale"}
 SAME_SCAN = ("shuffled", "copied-slice", "localizer", "varying-rescale")
 
 
@@ -78,18 +77,7 @@ def fates(archive: Path) -> Fates:
     return Fates(expected, indexed, refused, notes, codes, index.stderr + ended.stderr)
 
 
-@pytest.mark.parametrize(
-    "defect",
-    [
-        pytest.param(
-            defect,
-            id=defect.name,
-            marks=[pytest.mark.xfail(strict=True, reason="its check is not there yet")]
-            * (defect.name in PENDING),
-        )
-        for defect in DEFECTS
-    ],
-)
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 def test_fate(archive: Path, fates: Fates, defect: Defect) -> None:
     row = fates.expected[defect.name]
     assert tuple(row) == COLUMNS

@@ -60,7 +60,7 @@ def test_the_box_is_enough(spacing, target_mm, degrees, shear, offset, seed, is_
     center = np.array([10.0, -20.0, 30.0]) + offset
     finding = Finding("1", tuple(center), 5.0, "none")
     crops = Settings(spacing_mm=target_mm, size=side, margin=0)
-    (brick,), _ = read_bricks(InMemory(geometry, hu), [finding], crops)
+    (brick,), _, _ = read_bricks(InMemory(geometry, hu), [finding], crops)
     matrix = target_to_source(target_grid(center, target_mm, side), geometry)
     positions = None if geometry.slice_positions is None else np.array(geometry.slice_positions)
     whole = kernels.Brick(hu, None, matrix, positions)

@@ -4,7 +4,6 @@ import math
 import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -23,6 +22,9 @@ from toolkit.archive.dicom_fields import (
 )
 from toolkit.archive.hu import below_table, hu_table, reinterpret
 from toolkit.errors import InputError, Problem
+
+# no transfer syntax is no file meta group: pydicom finds out which of the uncompressed ones it is
+_READ = DECODED | {EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED, BIG_ENDIAN, ""}
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,7 @@ def hu_rule(header: SliceHeader, path: str) -> HuRule:
 
 def decodable(header: SliceHeader) -> bool:
     """Tell whether pixels of the slice's transfer syntax can be decoded."""
-    return header.uncompressed or header.transfer_syntax in (
-        EXPLICIT_LITTLE,
-        IMPLICIT_LITTLE,
-        DEFLATED,
-        BIG_ENDIAN,
-        "",  # no file meta group: pydicom finds out which of the uncompressed ones it is
-        *DECODED,
-    )
+    return header.transfer_syntax in _READ
 
 
 def is_lossy(header: SliceHeader) -> bool:
@@ -125,7 +120,7 @@ def read_rows(
     columns, width = int(header.columns or 0), int(header.bits_allocated or 16) // 8
     count = (last - first) * columns * width
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # a path's parsing costs what a read does
             state = os.fstat(file.fileno())
             if state.st_size != size or state.st_mtime_ns != mtime_ns:
                 raise InputError(
