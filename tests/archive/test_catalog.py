@@ -170,7 +170,7 @@ def test_an_annotation_without_a_series(archive):
         ("x,p,v/one.nrrd,v/notes.txt,,", "E-VOL-002"),
         ("x,p,v/one.nrrd,v/.hidden.nrrd,,", "E-FILE-003"),
         ("x,p,v/.hidden.nrrd,,,", "E-FILE-003"),
-        ("x,p,v/one.nrrd,v/folder.nrrd,,", "E-FILE-003"),
+        ("x,p,v/one.nrrd,v/folder.nrrd,,", "E-CSV-003"),
         ("x,p,v/folder.nrrd,,,", "E-CSV-003"),
         ("x,p,v/notes.txt,,,", "E-CSV-003"),
         ("x,p,v/bad.nrrd,,,", "E-FILE-003"),

@@ -26,13 +26,14 @@ def test_all_columns(tmp_path):
     cases = read(
         tmp_path,
         ",".join(COLUMNS),
-        "a,p1,ct/a,1.2.3,masks/a.nii,,,,,7,0.5,train",
-        "a,p1,ct/a,1.2.3,,-1.5,2e1,+3,8,x,,train",
-        "b,p2,b.nrrd,,,,,,,,,",
+        "a,p1,ct/a,1.2.3,masks/a.nii,1.2.9,,,,,7,0.5,train",
+        "a,p1,ct/a,1.2.3,,,-1.5,2e1,+3,8,x,,train",
+        "b,p2,b.nrrd,,,,,,,,,,",
     )
     assert list(cases) == ["a", "b"]
     mask, point = cases["a"]
     assert (mask.line, mask.image, mask.mask) == (2, tmp_path / "ct/a", tmp_path / "masks/a.nii")
+    assert (mask.mask_series_uid, point.mask_series_uid) == ("1.2.9", "")
     assert (mask.series_uid, mask.nodule_id, mask.label, mask.split) == ("1.2.3", "7", 0.5, "train")
     assert (mask.center_lps_mm, mask.diameter_mm) == (None, None)
     assert (point.line, point.center_lps_mm, point.diameter_mm) == (3, (-1.5, 20.0, 3.0), 8.0)

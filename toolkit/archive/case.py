@@ -7,13 +7,14 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.geometry import Box, Geometry
 from toolkit.archive.hu import Tally
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
 MaskSource = Literal["reader", "consensus", "volume", "none"]
-MaskKind = Literal["labels", "lidc", "seg", "rtstruct"]
+MaskKind = Literal["labels", "lidc", "seg", "rtstruct", "series"]
 
 
 class VolumeSource(Protocol):
@@ -137,12 +138,15 @@ class MaskFile:
     Attributes
     ----------
     kind
-        ``labels`` (MHD, NRRD, NIfTI), ``lidc`` (LIDC XML), ``seg`` (DICOM Segmentation) or ``rtstruct``.
+        ``labels`` (MHD, NRRD, NIfTI), ``lidc`` (LIDC XML), ``seg`` (DICOM Segmentation), ``rtstruct``
+        or ``series`` (labels saved as a CT series).
     names, labels
         What a manifest says of its nodules, by label value (or component number of a binary mask),
         SegmentNumber or ROINumber; key 0 speaks for every nodule that has no key of its own.
     regions
         What a DICOM mask object says that it holds.
+    slices
+        The files of a series.
     """
 
     path: str
@@ -150,6 +154,7 @@ class MaskFile:
     names: Mapping[int, str] = field(default_factory=dict)
     labels: Mapping[int, float] = field(default_factory=dict)
     regions: tuple[NamedRegion, ...] = ()
+    slices: tuple[SliceFile, ...] = ()
 
 
 @dataclass(frozen=True)

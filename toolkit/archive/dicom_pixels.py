@@ -40,25 +40,21 @@ class HuRule:
     padding: tuple[int, int] | None
 
     @property
+    def cell(self) -> tuple[int, int, int, bool]:
+        """How a stored value lies in its pattern: bits allocated, bits stored, high bit, signed."""
+        return self.bits_allocated, self.bits_stored, self.high_bit, self.signed
+
+    @property
     def table(self) -> NDArray[np.int16]:
         """HU of every stored pattern, int16 (2 ** bits_allocated,)."""
-        return hu_table(
-            self.slope,
-            self.intercept,
-            self.bits_allocated,
-            self.bits_stored,
-            self.high_bit,
-            self.signed,
-            self.padding,
-        )
+        return hu_table(self.slope, self.intercept, *self.cell, self.padding)
 
     @property
     def below(self) -> NDArray[np.bool_] | None:
         """Patterns below -1024 HU, (2 ** bits_allocated,); None without any, and where padding is named."""
         if self.padding is not None:
             return None
-        cell = (self.bits_allocated, self.bits_stored, self.high_bit, self.signed)
-        return below_table(self.slope, self.intercept, *cell)
+        return below_table(self.slope, self.intercept, *self.cell)
 
 
 def stored_length(header: SliceHeader) -> int:

@@ -55,7 +55,7 @@ def hu_table(
     range of stored values, PS3.3 C.7.5.1.1.2), modality rescale (PS3.3 C.11.1), rounding, clipping.
     """
     pattern = np.arange(1 << bits_allocated)
-    value = _values(bits_allocated, bits_stored, high_bit, signed)
+    value = stored_values(bits_allocated, bits_stored, high_bit, signed)
     hu = clip_hu(value * slope + intercept)
     if padding is not None:
         low, high = sorted(padding)
@@ -73,13 +73,13 @@ def below_table(
     slope: float, intercept: float, bits_allocated: int, bits_stored: int, high_bit: int, signed: bool
 ) -> NDArray[np.bool_] | None:
     """Tell for every pattern whether it is less than -1024 HU, (2 ** bits_allocated,); None if none is."""
-    hu = _values(bits_allocated, bits_stored, high_bit, signed) * slope + intercept
+    hu = stored_values(bits_allocated, bits_stored, high_bit, signed) * slope + intercept
     below: NDArray[np.bool_] = np.rint(hu) < AIR_HU
     below.flags.writeable = False
     return below if below.any() else None
 
 
-def _values(bits_allocated: int, bits_stored: int, high_bit: int, signed: bool) -> NDArray[np.int64]:
+def stored_values(bits_allocated: int, bits_stored: int, high_bit: int, signed: bool) -> NDArray[np.int64]:
     """Return the stored value of every pattern: the bits of the pixel cell, with their sign."""
     pattern = np.arange(1 << bits_allocated)
     value = (pattern >> (high_bit + 1 - bits_stored)) & ((1 << bits_stored) - 1)

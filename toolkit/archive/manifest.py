@@ -14,7 +14,7 @@ from toolkit.errors import Problem, UsageError
 
 REQUIRED = ("case_id", "patient_id", "image")
 POINT = ("x_mm", "y_mm", "z_mm", "diameter_mm")
-COLUMNS = (*REQUIRED, "series_uid", "mask", *POINT, "nodule_id", "label", "split")
+COLUMNS = (*REQUIRED, "series_uid", "mask", "mask_series_uid", *POINT, "nodule_id", "label", "split")
 SPLITS = ("train", "val", "test")
 
 
@@ -28,6 +28,7 @@ class Row:
     image: Path
     series_uid: str = ""
     mask: Path | None = None
+    mask_series_uid: str = ""
     center_lps_mm: tuple[float, float, float] | None = None
     diameter_mm: float | None = None
     nodule_id: str = ""
@@ -123,6 +124,7 @@ def _lines(case: Case, base: Path) -> list[dict[str, object]]:
                 {
                     **line,
                     "mask": _relative(mask.path, base),
+                    "mask_series_uid": mask.slices[0].header.series_uid if mask.slices else "",
                     "nodule_id": mask.names.get(key, ""),
                     "label": label,
                 }
@@ -197,6 +199,7 @@ def _row(number: int, line: dict[str | None, str | None], base: Path, wrong: lis
         image=base / value.get("image", ""),
         series_uid=value.get("series_uid", ""),
         mask=base / value["mask"] if value.get("mask") else None,
+        mask_series_uid=value.get("mask_series_uid", ""),
         center_lps_mm=center,
         diameter_mm=diameter,
         nodule_id=value.get("nodule_id", ""),
@@ -235,7 +238,7 @@ def _check_case(rows: Sequence[Row], path: Path) -> None:
                 )
     seen: dict[tuple[object, ...], int] = {}
     for row in rows:
-        key = (row.mask, row.nodule_id, row.center_lps_mm if not row.nodule_id else None)
+        key = (row.mask, row.mask_series_uid, row.nodule_id, row.center_lps_mm if not row.nodule_id else None)
         if key in seen:
             measured = f"lines {seen[key]} and {row.line}"
             raise UsageError(

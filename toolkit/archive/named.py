@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from toolkit.archive.cases import digest_of, mask_digest, series_case, volume_ca
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.manifest import Row
 from toolkit.archive.names import volume_suffix
-from toolkit.archive.scan import FileEntry, broken, mask_head, problem, walk
-from toolkit.archive.series import Slices, all_series
+from toolkit.archive.scan import FileEntry, broken, content_digest, mask_head, problem, walk
+from toolkit.archive.series import Series, Slices, all_series
 from toolkit.errors import InputError, Problem
 
 
@@ -20,10 +21,10 @@ def folders_of(rows: Mapping[str, Sequence[Row]]) -> list[Path]:
     folders: dict[Path, None] = {}
     for found in rows.values():
         for row in found:
-            if row.image.is_dir():
-                folders.update(dict.fromkeys(walk(row.image, [])))
             for path in (row.image, row.mask):
-                if path is not None and path.is_file():
+                if path is not None and path.is_dir():
+                    folders.update(dict.fromkeys(walk(path, [])))
+                elif path is not None and path.is_file():
                     folders[path.parent] = None
     return sorted(folders)
 
@@ -97,14 +98,28 @@ def _masks(rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]]) -> 
             by_path[row.mask].append(row)
     masks = []
     for path, lines in by_path.items():
-        entry = _entry(path, folders)
-        kind = _mask_kind(path, entry)
         keys = [0] if len(lines) == 1 else _label_values(lines)
         names = {key: row.nodule_id for key, row in zip(keys, lines, strict=True) if row.nodule_id}
         labels = {key: row.label for key, row in zip(keys, lines, strict=True) if row.label is not None}
-        regions = mask_head(entry.facts).regions if kind in ("seg", "rtstruct") else ()
-        masks.append((MaskFile(str(path), kind, names, labels, regions), mask_digest(path, entry)))
+        mask, digest = _mask(path, lines[0].mask_series_uid, folders)
+        masks.append((replace(mask, names=names, labels=labels), digest))
     return masks
+
+
+def _mask(path: Path, uid: str, folders: Mapping[Path, Sequence[FileEntry]]) -> tuple[MaskFile, str]:
+    """Return a mask that a manifest names, and the digest of its content."""
+    entry = None if path.is_dir() else _entry(path, folders)
+    if entry is not None and entry.kind not in ("dicom", "frames"):
+        kind = _mask_kind(path, entry)
+        regions = mask_head(entry.facts).regions if kind in ("seg", "rtstruct") else ()
+        return MaskFile(str(path), kind, regions=regions), mask_digest(path, entry)
+    series = _series_in(path, folders, SeriesRules())
+    wanted = _wanted(path, uid, series)
+    if wanted not in series:
+        raise _no_such_series(path, len(series), "mask_series_uid")
+    files = series[wanted].files
+    content = {file.path: content_digest(Path(file.path)) for file in files}
+    return MaskFile(str(path), "series", slices=files), digest_of(sorted(content.values()))
 
 
 def _mask_kind(path: Path, entry: FileEntry) -> MaskKind:
@@ -150,28 +165,41 @@ def _image_case(
     if row.image.is_file() and volume_suffix(row.image.name):
         entry = _entry(row.image, folders)
         return volume_case(row.case_id, row.patient_id, row.image, entry, masks)
+    series = _series_in(row.image, folders, rules)
+    wanted = _wanted(row.image, row.series_uid, series)
+    if not wanted and row.case_id in series:
+        wanted = row.case_id
+    if wanted not in series:
+        raise _no_such_series(row.image, len(series), "series_uid")
+    own = [(mask, digest) for mask, digest in masks if mask.kind not in ("labels", "series")]
+    case = series_case(series[wanted], own, rules)
+    if case.problem is not None:
+        raise InputError(case.problem)
+    others = [digest for mask, digest in masks if mask.kind in ("labels", "series")]
+    return _with(case, digest=digest_of([case.digest, *others]))
+
+
+def _series_in(
+    path: Path, folders: Mapping[Path, Sequence[FileEntry]], rules: SeriesRules
+) -> dict[str, Series]:
+    """Return the CT series of a folder, or of the folder of a file, by name."""
     slices = Slices()
-    inside = row.image if row.image.is_dir() else row.image.parent
-    wanted = row.series_uid
+    inside = path if path.is_dir() else path.parent
     for folder, entries in folders.items():
         for entry in entries if folder.is_relative_to(inside) else ():
             if entry.kind in ("dicom", "frames", "broken"):
                 slices.add(str(folder / entry.name), entry)
-    series = {one.name: one for one in all_series(slices, rules)[0]}
-    if row.image.is_file() and not wanted:
-        wanted = next((s.name for s in series.values() if str(row.image) in {f.path for f in s.files}), "")
-    if not wanted and row.case_id in series:
-        wanted = row.case_id
-    if not wanted and len(series) == 1:
-        wanted = next(iter(series))
-    if wanted not in series:
-        measured = f"{len(series)} CT series" + (", none of them named" if series else "")
-        action = "Case skipped; name one in the column series_uid" if series else "Case skipped"
-        problem = Problem("E-CSV-003", "no such series", measured, "one", action, (str(row.image),))
-        raise InputError(problem)
-    own = [(mask, digest) for mask, digest in masks if mask.kind != "labels"]
-    case = series_case(series[wanted], own, rules)
-    if case.problem is not None:
-        raise InputError(case.problem)
-    others = [digest for mask, digest in masks if mask.kind == "labels"]
-    return _with(case, digest=digest_of([case.digest, *others]))
+    return {one.name: one for one in all_series(slices, rules)[0]}
+
+
+def _wanted(path: Path, uid: str, series: Mapping[str, Series]) -> str:
+    """Return the name of the series that a manifest means: by UID, by one of its files, or the only one."""
+    if path.is_file() and not uid:
+        uid = next((name for name, one in series.items() if str(path) in {f.path for f in one.files}), "")
+    return uid if uid or len(series) != 1 else next(iter(series))
+
+
+def _no_such_series(path: Path, count: int, column: str) -> InputError:
+    measured = f"{count} CT series" + (", none of them named" if count else "")
+    action = f"Case skipped; name one in the column {column}" if count else "Case skipped"
+    return InputError(Problem("E-CSV-003", "no such series", measured, "one", action, (str(path),)))

@@ -16,6 +16,7 @@ from toolkit.archive.masks import find_nodules, nodule_name, sphere_diameter_mm
 from toolkit.archive.object_masks import object_nodules
 from toolkit.archive.reader_mask import SliceFrame
 from toolkit.archive.region_rule import RegionRule
+from toolkit.archive.series_labels import open_series_labels
 from toolkit.archive.volume import open_labels
 from toolkit.errors import InputError, Problem
 
@@ -35,8 +36,9 @@ def find(
     for files, mask in enumerate(case.masks):
         if mask.kind == "lidc":
             continue
-        if mask.kind == "labels":
-            found, said = find_nodules(open_labels(mask.path), source.geometry, mask, min_diameter_mm)
+        if mask.kind in ("labels", "series"):
+            labels = open_series_labels(mask.slices, mask.path) if mask.slices else open_labels(mask.path)
+            found, said = find_nodules(labels, source.geometry, mask, min_diameter_mm)
         else:
             found, said = object_nodules(mask, source, min_diameter_mm, rule or RegionRule())
         if files > 0 and not mask.names:  # every file counts from 1

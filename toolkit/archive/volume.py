@@ -99,14 +99,14 @@ class FileLabels:
         One pass over the file, a few MiB at a time. Errors as in `read_boxes`.
         """
         stored = self.header.stored
-        inverse = _inverse(self.reorientation)
+        back = inverse(self.reorientation)
         for start, slab in iter_slabs(stored, 0, stored.shape_zyx[0]):
             labels = to_labels(slab, stored)
-            for box in _occupied(labels):
+            for box in occupied(labels):
                 a, b = box.start_zyx[0], box.stop_zyx[0]
                 native = Box((start + a, *box.start_zyx[1:]), (start + b, *box.stop_zyx[1:]))
                 array = self.reorientation.array(labels[box.slices])
-                yield inverse.box(native, self.geometry.shape_zyx), np.array(array, order="C")
+                yield back.box(native, self.geometry.shape_zyx), np.array(array, order="C")
 
 
 def open_header(path: str) -> VolumeHeader:
@@ -223,14 +223,14 @@ def _native(
     return [reorientation.box(box, stored.shape_zyx) for box in boxes]
 
 
-def _inverse(reorientation: Reorientation) -> Reorientation:
+def inverse(reorientation: Reorientation) -> Reorientation:
     """Return the relabelling that leads back from canonical to native axes."""
     z, y, x = (reorientation.order.index(axis) for axis in range(3))
     flips = reorientation.flips
     return Reorientation((z, y, x), (flips[z], flips[y], flips[x]))
 
 
-def _occupied(labels: NDArray[np.integer]) -> Iterator[Box]:
+def occupied(labels: NDArray[np.integer]) -> Iterator[Box]:
     """Yield a box around the labels above 0 of each run of planes that holds some.
 
     A plane's maximum costs a tenth of looking for its voxels, and most planes of a mask are empty.
