@@ -144,13 +144,13 @@ def test_a_mask_object_on_a_volume_file_is_placed_by_position(tmp_path, kind, tu
     assert discovered(tmp_path, manifest).cases[0].digest != case_digest
 
 
-def test_a_series_is_no_mask(tmp_path):
+def test_a_scan_is_not_its_own_mask(tmp_path):
     write_ct(tmp_path / "ct")
     name = next((tmp_path / "ct").glob("*.dcm")).name
     manifest = write_manifest(tmp_path / "m.csv", [{"image": "ct", "mask": f"ct/{name}"}])
     (case,) = discovered(tmp_path, manifest).cases
     assert case.problem is not None
-    assert case.problem.code == "E-VOL-002"
+    assert case.problem.code == "E-MASK-003"
 
 
 def test_two_objects_on_one_nodule_are_refused_and_overlapping_segments_are_not(tmp_path):

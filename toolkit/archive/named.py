@@ -171,6 +171,9 @@ def _image_case(
         wanted = row.case_id
     if wanted not in series:
         raise _no_such_series(row.image, len(series), "series_uid")
+    if any(mask.slices == series[wanted].files for mask, _ in masks):
+        what, action = "the mask is the scan itself", "Case skipped"
+        raise InputError(Problem("E-MASK-003", what, action=action, files=(str(row.image),)))
     own = [(mask, digest) for mask, digest in masks if mask.kind not in ("labels", "series")]
     case = series_case(series[wanted], own, rules)
     if case.problem is not None:
