@@ -10,6 +10,8 @@ if [ ! -f "$stamp" ]; then
     # torch first: a build that is installed already is not replaced by a larger one
     "$venv/bin/pip" install --quiet --constraint "$root/constraints.txt" torch
     "$venv/bin/pip" install --quiet --constraint "$root/constraints.txt" --editable "$root[test]"
+    # without its dependencies: it asks for a backport of dataclasses that breaks Python's own
+    "$venv/bin/pip" install --quiet --constraint "$root/constraints.txt" --no-deps rt-utils
     touch "$stamp"
 fi
 PATH=$venv/bin:$PATH

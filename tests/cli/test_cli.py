@@ -254,7 +254,7 @@ def test_every_file_of_an_archive_has_an_outcome(tmp_path: Path, small: tuple[ob
     assert set(rows) == {str(path) for path in archive.rglob("*") if path.is_file()}
     kinds = {path: (row["outcome"], row["code"]) for path, row in rows.items()}
     assert {kind for path, kind in kinds.items() if "/refused/" in path} == {("refused", "E-HU-001")}
-    assert {kind for path, kind in kinds.items() if "/read/" in path} == {("read", "")}
+    assert {kind for path, kind in kinds.items() if "/read/" in path} == {("noted", "W-DCM-007")}
     assert kinds[str(archive / "scan.nii")] == ("refused", "E-FILE-003")
     assert kinds[str(archive / "notes.txt")] == ("ignored", "")
     assert {row["file"] for row in answer["files"]} == {p for p, kind in kinds.items() if kind[0] != "read"}
