@@ -153,7 +153,8 @@ class Problem:
             part for part in (self.measured, self.expected and f"{self.expected} expected") if part
         )
         head = f"{self.what}: {numbers}" if numbers else self.what
-        return ". ".join(part.rstrip(".") for part in (head, self.action) if part) + "."
+        action = self.action[:1].upper() + self.action[1:]
+        return ". ".join(part.rstrip(".") for part in (head, action) if part) + "."
 
     def __str__(self) -> str:
         where = f" [{', '.join(self.files)}]" if self.files else ""
