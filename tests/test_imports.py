@@ -20,9 +20,17 @@ ALLOWED = {
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
+    "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.cli": BASE
-    | {"toolkit.archive", "toolkit.store", "toolkit.preprocess", "toolkit.phantom", "toolkit.device"},
+    | {
+        "toolkit.archive",
+        "toolkit.store",
+        "toolkit.preprocess",
+        "toolkit.loading",
+        "toolkit.phantom",
+        "toolkit.device",
+    },
 }
 
 
