@@ -6,6 +6,7 @@ from toolkit import __version__
 from toolkit.cli.index import index
 from toolkit.cli.phantom import phantom
 from toolkit.cli.preprocess import preprocess
+from toolkit.cli.split import split
 from toolkit.cli.verify import verify
 
 app = typer.Typer(
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, verify):
+for command in (phantom, index, preprocess, verify, split):
     app.command()(command)
 
 

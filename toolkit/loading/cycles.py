@@ -18,6 +18,7 @@ one repeated order are distinct. Patients are not looked at there.
 
 from collections.abc import Callable, Iterable
 from math import gcd
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,10 @@ WINDOW = 32
 TRIES = 64
 """How many places are tried for one patient who is twice in a batch."""
 
-Taken = Callable[[int, int], NDArray[np.int64]]
 Ints = NDArray[np.int64]
+Taken = Callable[[int, int], Ints]
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Cycles:
@@ -153,9 +156,7 @@ class Cycles:
 class _Places:
     """The items of one window: a head, whole batches (rows), a tail. Only rows give members away."""
 
-    def __init__(
-        self, items: Ints, patients: Ints, quota: int, first: int, last: int, taken: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, items: Ints, patients: Ints, quota: int, first: int, last: int, taken: Ints) -> None:
         self.items = items.copy()
         self._whose = patients[items]
         self._quota, self._first, self._last, self._taken = quota, first, last, taken
@@ -213,7 +214,7 @@ class _Places:
             array[a], array[b] = array[b], array[a]
 
 
-def _make_room(cache: dict[int, Ints] | dict[tuple[int, int], tuple[int, Ints]], most: int) -> None:
+def _make_room(cache: dict[Key, Value], most: int) -> None:
     """Drop the oldest entries of a cache that is full."""
     while len(cache) >= most:
-        cache.pop(next(iter(cache)))  # type: ignore[arg-type]
+        cache.pop(next(iter(cache)))
