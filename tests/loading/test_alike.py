@@ -65,13 +65,13 @@ def test_real_nodules_of_different_patients_are_not_alike(real, tmp_path: Path) 
 @pytest.mark.real
 @pytest.mark.parametrize("name", COPIES)
 def test_planted_copies_of_real_nodules_are_found(real, name: str, tmp_path: Path) -> None:
-    """All of 100 with each but one, which resampling may cost; and no pair besides."""
+    """All of 60 with each but one, which resampling may cost; and no pair besides."""
     images, patients = real
-    copies = np.stack([np.round(COPIES[name](crop)).astype(np.int16) for crop in images[:100]])
+    copies = np.stack([np.round(COPIES[name](crop)).astype(np.int16) for crop in images[:60]])
     records = [nodule(f"n{i:03}", p) for i, p in enumerate(patients)]
-    records += [nodule(f"z{i:03}", f"copy of {p}") for i, p in enumerate(patients[:100])]
+    records += [nodule(f"z{i:03}", f"copy of {p}") for i, p in enumerate(patients[:60])]
     pairs = found(make_store(tmp_path / "s", records, np.concatenate([images, copies])))
-    expected = {(f"n{i:03}", f"z{i:03}") for i in range(100)}
+    expected = {(f"n{i:03}", f"z{i:03}") for i in range(60)}
     assert pairs <= expected
     assert len(expected - pairs) <= (name == "resampled")
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from math import comb
 
 import numpy as np
 import pytest
@@ -254,6 +255,45 @@ def test_a_step_outside_an_epoch_is_refused() -> None:
     for at in ((0, 5), (0, -1), (-1, 0)):
         with pytest.raises(IndexError):
             sampler.batch(*at)
+
+
+def test_what_the_readme_says_of_weighted_draws() -> None:
+    """555 positives, 5,608 negatives, batches of 32: torch's sampler beside this one."""
+    import torch
+
+    of = pool(555, 5608)
+    positive = of.label == 1
+    weight = torch.from_numpy(np.where(positive, 1 / 555, 1 / 5608))
+    epochs = 200
+    twice, unseen, shown = [], [], []
+    for seed in range(epochs):
+        chance = torch.Generator().manual_seed(seed)
+        sampler = torch.utils.data.WeightedRandomSampler(weight, len(of), generator=chance)
+        drawn = np.array(list(sampler))
+        times = np.bincount(drawn, minlength=len(of))
+        shown.append(times[positive])
+        unseen.append((times[~positive] == 0).mean())
+        rows = drawn[: len(of) // 32 * 32].reshape(-1, 32)
+        twice += [len(mine) > len({*mine}) for mine in (row[positive[row]].tolist() for row in rows)]
+    same = 1 - sum(
+        comb(32, j) / 2**32 * np.prod(1 - np.arange(j) / 555) for j in range(33)
+    )  # of j positives none twice
+    for told, exact, measured, deviation in (
+        (5.55, 6163 / 2 / 555, np.mean(shown), (6163 / 4 / epochs) ** 0.5 / 555),
+        (0.58, (1 - 0.5 / 5608) ** 6163, np.mean(unseen), (0.58 * 0.42 / 5608 / epochs) ** 0.5),
+        (0.20, same, np.mean(twice), (0.2 * 0.8 / len(twice)) ** 0.5),
+    ):
+        assert told == pytest.approx(exact, abs=0.005)
+        assert measured == pytest.approx(exact, abs=4 * deviation)
+    assert (np.quantile(shown, 0.01), np.quantile(shown, 0.99)) == (1, 12)
+
+    ours = BalancedSampler(of, batch=32, positives=16)
+    assert ours.steps(0) == 351
+    whole = np.stack(run(ours, 1))
+    times = np.bincount(whole.ravel() - 10, minlength=len(of))
+    assert {*times[positive].tolist()} == {10, 11}
+    assert times[~positive].min() == 1
+    assert all(len({*row}) == 32 for row in whole.tolist())
 
 
 @pytest.mark.slow
