@@ -91,6 +91,9 @@ def test_a_manifest_that_leaks_is_refused(tmp_path: Path) -> None:
         (("--holdout", "a/b"), "--holdout"),
         (("--holdout", "0.6/0.6"), "E-SPLIT-006"),
         (("--from-store",), "E-SPLIT-006"),
+        (("--repeats", 2), "--repeats means nothing without --folds"),
+        (("--holdout", ".1/.1", "--inner-val", 0.2), "--inner-val means nothing"),
+        (("--folds", 3, "--allow-similar"), "--allow-similar means nothing"),
     ],
 )
 def test_a_wrong_request_is_explained(store: Store, tmp_path: Path, args, said: str) -> None:

@@ -49,7 +49,7 @@ COPIES = {
     "half a voxel": lambda c: moved(c, 0.5, 0.5, 0.5),
     "noise": noisy,
     "noise and a voxel": lambda c: noisy(moved(c, 1, -1, 1)),
-    "intensity": lambda c: 0.5 * c + 100,
+    "intensity": lambda c: 0.5 * c + 1000,
     "resampled": thick,
 }
 

@@ -199,6 +199,12 @@ def test_sequential_shows_each_exactly_once(count: int, each: int, ranks: int) -
     assert all(len(p.batch(0, s)[0]) for p in parts for s in range(p.steps(0)))
 
 
+def test_positives_and_negatives_come_in_orders_of_their_own() -> None:
+    of = Members(np.arange(80), np.repeat([1.0, 0.0], 40), np.arange(80))
+    shown = np.stack(run(BalancedSampler(of, batch=8, positives=4), 1))
+    assert (shown[:, 4:] - 40 != shown[:, :4]).any()
+
+
 def test_the_prior_is_told() -> None:
     of = pool(10, 90, unknown=5)
     balance = BalancedSampler(of, batch=8, positives=2).balance

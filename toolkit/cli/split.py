@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from toolkit.loading.split import Split
     from toolkit.store import Store
 
+INNER_VAL = 0.15
+
 
 def _shares(text: str | None) -> str | None:
     """Check ``VAL/TEST``."""
@@ -37,7 +39,7 @@ def split(
     repeats: Annotated[int, typer.Option(min=1, metavar="R", help="Deal the folds anew R times.")] = 1,
     inner_val: Annotated[
         float, typer.Option(metavar="SHARE", help="With --folds: share of the rest that validates.")
-    ] = 0.15,
+    ] = INNER_VAL,
     from_store: Annotated[
         bool,
         typer.Option("--from-store", help="Take the manifest's sides (default where all nodules have one)."),
@@ -55,34 +57,59 @@ def split(
 
     Patients whose crops show the same thing stay together. Exit code 2: impossible, and why.
     """
-    from toolkit.errors import Problem, UsageError
-    from toolkit.loading import split as rules
-    from toolkit.loading.split_file import check_crops, check_ids, write_split
+    from toolkit.loading.split import cross_validation
+    from toolkit.loading.split import holdout as once
+    from toolkit.loading.split_file import write_split
     from toolkit.store import Store
 
-    if sum((holdout is not None, folds is not None, from_store)) > 1:
-        what = "--holdout, --folds and --from-store exclude each other"
-        raise UsageError(Problem("E-SPLIT-006", what, action="Nothing written; give one of them"))
+    asked = [name for name, given in (("--holdout", holdout), ("--folds", folds)) if given is not None]
+    asked += ["--from-store"] * from_store
+    _refuse_contradictions(asked, repeats != 1, inner_val != INNER_VAL, allow_similar)
     opened = Store.open(store)
     told = bool(opened.nodules) and all(nodule.split for nodule in opened.nodules)
-    if from_store or (told and holdout is None and folds is None):
-        made = rules.from_store(opened)
-        check_ids(made, opened)
-        if not allow_similar:
-            from toolkit.loading.alike import alike
-
-            check_crops(made, opened, alike(opened))
+    if from_store or (told and not asked):
+        made = _taken(opened, allow_similar)
     elif folds is not None:
-        made = rules.cross_validation(opened, folds, repeats, inner_val, seed)
+        made = cross_validation(opened, folds, repeats, inner_val, seed)
     else:
         val, test = map(float, (holdout or "0.15/0.15").split("/"))
-        made = rules.holdout(opened, val, test, seed)
+        made = once(opened, val, test, seed)
     write_split(out, made, opened)
     if json:
         print_json(_as_json(made, opened, out))
     else:
         _show(made, opened, out)
     return 0
+
+
+def _refuse_contradictions(asked: list[str], repeats: bool, inner_val: bool, allow_similar: bool) -> None:
+    """Refuse flags that exclude each other, and flags that would be ignored."""
+    from toolkit.errors import Problem, UsageError
+
+    if len(asked) > 1:
+        what = "--holdout, --folds and --from-store exclude each other"
+        raise UsageError(Problem("E-SPLIT-006", what, action="Nothing written; give one of them"))
+    for flag, given, needs in (
+        ("--repeats", repeats and asked != ["--folds"], "--folds"),
+        ("--inner-val", inner_val and asked != ["--folds"], "--folds"),
+        ("--allow-similar", allow_similar and asked not in ([], ["--from-store"]), "--from-store"),
+    ):
+        if given:
+            what = f"{flag} means nothing without {needs}"
+            raise UsageError(Problem("E-SPLIT-006", what, action="Nothing written; give both or neither"))
+
+
+def _taken(store: "Store", allow_similar: bool) -> "Split":
+    """Return the manifest's sides, checked."""
+    from toolkit.loading.alike import alike
+    from toolkit.loading.split import from_store
+    from toolkit.loading.split_file import check_crops, check_ids
+
+    made = from_store(store)
+    check_ids(made, store)
+    if not allow_similar:
+        check_crops(made, store, alike(store))
+    return made
 
 
 def _as_json(made: "Split", store: "Store", out: Path) -> dict[str, object]:

@@ -5,6 +5,7 @@
     format      1
     kind        "split"
     rule, seed  how it was made
+    strata      least label of a malignant nodule, and the diameters that divide bands, mm
     store       config digest of the store
     tied        pairs of patients kept together because their crops show the same thing
     partitions  name; train, val, test: sorted nodule ids; counts by side and class
@@ -19,7 +20,7 @@ from typing import Any
 
 from toolkit.errors import Problem, StoreError, UsageError
 from toolkit.loading.alike import Alike, alike
-from toolkit.loading.split import SIDES, Partition, Split, count
+from toolkit.loading.split import BANDS_MM, MALIGNANT_FROM, SIDES, Partition, Split, count
 from toolkit.store import Store
 from toolkit.store.files import write_atomic
 from toolkit.store.format import sealed, unseal
@@ -44,6 +45,7 @@ def write_split(path: str | Path, split: Split, store: Store) -> None:
         "kind": "split",
         "rule": split.rule,
         "seed": split.seed,
+        "strata": {"malignant_from": MALIGNANT_FROM, "bands_mm": list(BANDS_MM)},
         "store": split.store,
         "tied": split.tied,
         "partitions": parts,
