@@ -1,0 +1,102 @@
+"""Crops that show the same thing: planted copies of real nodules are found, and nothing else."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.loading.records import nodule
+from tests.loading.stores import make_store, texture
+from tests.real import real_data
+from toolkit.loading.alike import ALL_PAIRS, alike
+from toolkit.store import Store
+
+
+def found(store: Store) -> set[tuple[str, str]]:
+    ids = [n.nodule_id for n in store.nodules]
+    return {tuple(sorted((ids[p.first], ids[p.second]))) for p in alike(store)}
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[np.ndarray, list[str]]:
+    """134 real nodules, int16 HU of 1 mm, and whose they are."""
+    data = np.load(real_data("lidc134_hu_int16_51cube_1mm.npz"))
+    with real_data("lidc134_labels.csv").open() as file:
+        patient = {row["Filename"]: row["patient_guess"] for row in csv.DictReader(file)}
+    return data["hu"], [patient[i] for i in data["ids"]]
+
+
+def moved(crop: np.ndarray, *shift: float) -> np.ndarray:
+    return ndimage.shift(crop.astype(np.float64), shift, order=1, mode="nearest")
+
+
+def thick(crop: np.ndarray) -> np.ndarray:
+    """Through slices of 2.5 mm and pixels of 0.7 mm and back."""
+    there = ndimage.zoom(crop.astype(np.float64), (1 / 2.5, 1 / 0.7, 1 / 0.7), order=1)
+    return ndimage.zoom(there, [len(crop) / n for n in there.shape], order=1)
+
+
+def noisy(crop: np.ndarray) -> np.ndarray:
+    return crop + np.random.default_rng(0).normal(0, 60, crop.shape)
+
+
+COPIES = {
+    "equal": lambda c: c,
+    "one voxel": lambda c: moved(c, 1, 1, 1),
+    "two voxels": lambda c: moved(c, 2, -2, 2),
+    "half a voxel": lambda c: moved(c, 0.5, 0.5, 0.5),
+    "noise": noisy,
+    "noise and a voxel": lambda c: noisy(moved(c, 1, -1, 1)),
+    "intensity": lambda c: 0.5 * c + 1000,
+    "resampled": thick,
+}
+
+
+@pytest.mark.real
+def test_real_nodules_of_different_patients_are_not_alike(real, tmp_path: Path) -> None:
+    images, patients = real
+    assert len(images) > ALL_PAIRS  # so the first look is taken, too
+    records = [nodule(f"n{i:03}", p) for i, p in enumerate(patients)]
+    assert found(make_store(tmp_path / "s", records, images)) == set()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", COPIES)
+def test_planted_copies_of_real_nodules_are_found(real, name: str, tmp_path: Path) -> None:
+    """All of 60 with each but one, which resampling may cost; and no pair besides."""
+    images, patients = real
+    copies = np.stack([np.round(COPIES[name](crop)).astype(np.int16) for crop in images[:60]])
+    records = [nodule(f"n{i:03}", p) for i, p in enumerate(patients)]
+    records += [nodule(f"z{i:03}", f"copy of {p}") for i, p in enumerate(patients[:60])]
+    pairs = found(make_store(tmp_path / "s", records, np.concatenate([images, copies])))
+    expected = {(f"n{i:03}", f"z{i:03}") for i in range(60)}
+    assert pairs <= expected
+    assert len(expected - pairs) <= (name == "resampled")
+
+
+def test_crops_of_one_patient_and_crops_without_contrast_are_left_alone(tmp_path: Path) -> None:
+    flat = np.full((16, 16, 16), -1024, np.int16)
+    images = np.stack([texture(1), texture(1), flat, flat, texture(2)])
+    records = [nodule(f"n{i}", p) for i, p in enumerate("aabcd")]
+    assert found(make_store(tmp_path / "s", records, images)) == set()
+
+
+@pytest.mark.parametrize("count", [5, ALL_PAIRS + 12])
+@pytest.mark.parametrize("side", [7, 16, 33])
+def test_copies_are_found_at_any_size_and_in_any_order(tmp_path: Path, count: int, side: int) -> None:
+    images = np.stack([texture(i, side) for i in range(count)])
+    images[3] = np.round(0.7 * images[1] + 9)
+    records = [nodule(f"n{i:03}", f"p{i}") for i in range(count)]
+    order = np.random.default_rng(0).permutation(count)
+    for name, places in (("a", np.arange(count)), ("b", order)):
+        store = make_store(tmp_path / name, [records[i] for i in places], images[places])
+        assert found(store) == {("n001", "n003")}
+
+
+def test_more_copies_than_are_looked_at_are_still_one_group(tmp_path: Path) -> None:
+    images = np.stack([texture(min(i, 120)) for i in range(160)])
+    records = [nodule(f"n{i:03}", f"p{i}") for i in range(160)]
+    pairs = found(make_store(tmp_path / "s", records, images))
+    assert {i for pair in pairs for i in pair} == {f"n{i:03}" for i in range(120, 160)}

@@ -1,0 +1,1 @@
+"""From a store to batches: who is in them, how they are changed, and who makes them."""
