@@ -20,6 +20,7 @@ ALLOWED = {
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
+    "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.cli": BASE
     | {"toolkit.archive", "toolkit.store", "toolkit.preprocess", "toolkit.phantom", "toolkit.device"},
