@@ -69,7 +69,13 @@ OPERATIONS = {
     "gamma": {**WINDOW, "gamma": (0.6, 1.6)},
     "gain and bias": {"gain": (0.8, 1.2), "bias": (-0.2, 0.2)},
     "noise": {**WINDOW, "noise_sigma": (0.0, 0.1)},
-    "all": {**WINDOW, "gamma": (0.6, 1.6), "gain": (0.8, 1.2), "bias": (-0.2, 0.2), "noise_sigma": (0.0, 0.1)},
+    "all": {
+        **WINDOW,
+        "gamma": (0.6, 1.6),
+        "gain": (0.8, 1.2),
+        "bias": (-0.2, 0.2),
+        "noise_sigma": (0.0, 0.1),
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""The table as a DALI pipeline: what every row means, against float64 by SciPy and against the fused kernel."""
+"""The table as a DALI pipeline: what every row means, against float64 (SciPy) and the fused kernel."""
 
 import sys
 from dataclasses import replace

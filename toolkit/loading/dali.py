@@ -94,7 +94,7 @@ class DaliLoader:
         self._pipeline = build(
             chain,
             self._feed,
-            batch=len(sampler.batch(0, 0)[0]),
+            batch=len(sampler.batch(0, 0)[0]) if sampler.steps(0) else 1,
             threads=threads,
             device_id=self._device_id,
             depth=prefetch,
