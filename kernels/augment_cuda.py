@@ -25,16 +25,16 @@ MAX_GRID_Y = 65535  # blocks; CUDA's limit on the y dimension of a grid, which c
 def augment_kernel(images, masks, ids, rows, elastic, spline_scale, mode, normals, size, halved, out):
     """Fill ``out`` float32 or float16 (b, values of a sample); the grid is (voxel blocks, samples).
 
-    `ids` is int64 (2, b): which crop, and the bits of the noise key.
+    `ids` is int64 (b, 2): which crop, and the bits of the noise key.
     """
     b = np.int32(cuda.blockIdx.y)
-    image, mask = images[ids[0, b]], masks[ids[0, b] if mode != arith.NO_MASK else 0]
+    image, mask = images[ids[b, 0]], masks[ids[b, 0] if mode != arith.NO_MASK else 0]
     channels = np.int32(2 if mode == arith.CHANNEL else 1)
     voxel = np.int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     while voxel < size * size * size:
         z, y, x = np.int32(voxel // (size * size)), np.int32((voxel // size) % size), np.int32(voxel % size)
         v, share = arith.augment_voxel(
-            image, mask, rows[b], np.uint64(ids[1, b]), elastic[b], spline_scale, mode, normals, size, z, y, x
+            image, mask, rows[b], np.uint64(ids[b, 1]), elastic[b], spline_scale, mode, normals, size, z, y, x
         )
         at = arith.output_index(z, y, x, size, channels, halved)
         out[b, at] = v
@@ -49,13 +49,13 @@ def augment_kernel_bfloat16(
 ):
     """Do what `augment_kernel` does, into uint16 bits of bfloat16."""
     b = np.int32(cuda.blockIdx.y)
-    image, mask = images[ids[0, b]], masks[ids[0, b] if mode != arith.NO_MASK else 0]
+    image, mask = images[ids[b, 0]], masks[ids[b, 0] if mode != arith.NO_MASK else 0]
     channels = np.int32(2 if mode == arith.CHANNEL else 1)
     voxel = np.int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     while voxel < size * size * size:
         z, y, x = np.int32(voxel // (size * size)), np.int32((voxel // size) % size), np.int32(voxel % size)
         v, share = arith.augment_voxel(
-            image, mask, rows[b], np.uint64(ids[1, b]), elastic[b], spline_scale, mode, normals, size, z, y, x
+            image, mask, rows[b], np.uint64(ids[b, 1]), elastic[b], spline_scale, mode, normals, size, z, y, x
         )
         at = arith.output_index(z, y, x, size, channels, halved)
         out[b, at] = arith.bfloat16_bits(v)
@@ -89,7 +89,7 @@ def launch(images, masks, ids, rows, elastic, settings, normals, out, stream=0):
         part = slice(begin, min(begin + MAX_GRID_Y, len(rows)))
         blocks = (-(-(size**3) // THREADS), part.stop - part.start)
         kernel[blocks, THREADS, stream](
-            images, masks, ids[:, part], rows[part], elastic[part],
+            images, masks, ids[part], rows[part], elastic[part],
             np.float32(scale), np.int32(mode), normals, np.int32(size), halved, out[part],
         )  # fmt: skip
 
@@ -106,8 +106,8 @@ def launch_spread(masks, edge_voxels, out, stream=0):
 
 
 def identifiers(table) -> Any:
-    """Return int64 (2, b): the crops, and the bits of the noise keys."""
-    return np.stack([table.index, table.noise_key.view(np.int64)])
+    """Return int64 (b, 2): the crops, and the bits of the noise keys."""
+    return np.stack([table.index, table.noise_key.view(np.int64)], axis=1)
 
 
 def augment(images, masks, table, out, dtype, space_to_depth, spread_already):
