@@ -10,7 +10,6 @@
 - A gamma other than 1 needs a window, and acts inside it only.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -27,6 +26,8 @@ MODES = ("none", "hard", "soft", "channel")  # the numbers of `augment_arith`, i
 
 class Table(Protocol):
     """What the kernels read of `toolkit.loading.table.AugmentTable`."""
+
+    # ruff: noqa: D102 - the fields are described there
 
     @property
     def index(self) -> NDArray[np.int64]: ...
@@ -133,6 +134,7 @@ class Rows:
         self._size, self._halved = table.size, space_to_depth
         self._rows, self._keys = parameters(table), table.noise_key
         self._elastic, self._scale = grids(table)
+        self._bent = self._elastic.any(axis=(1, 2, 3, 4))
         self._normals = rng.normal_table()
 
     def __len__(self) -> int:
@@ -169,7 +171,7 @@ class Rows:
             mask,
             self._rows[k],
             self._keys[k],
-            self._elastic[k],
+            self._elastic[k] if self._bent[k] else _STRAIGHT,  # no displacement, at no cost
             self._scale,
             self.mode,
             self._normals,
@@ -254,6 +256,7 @@ def check_table(table: Table, space_to_depth: bool) -> None:
         raise ValueError("`gamma` must be above 0, and 1 where there is no window")
 
 
+_STRAIGHT = np.zeros((3, 0, 0, 0), np.float32)
 _SCALARS = ("low_hu", "width_hu", "gamma", "gain", "bias", "noise_sigma")
 
 

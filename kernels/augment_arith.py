@@ -25,10 +25,14 @@ LOW, WIDTH, GAMMA, GAIN, BIAS, SIGMA, COLUMNS = 12, 13, 14, 15, 16, 17, 18
 _MANTISSA, _ONE_BITS = np.int32(0x007FFFFF), np.int32(0x3F800000)
 _EXPONENT_SHIFT, _EXPONENT_BIAS = np.int32(23), np.int32(127)
 _SMALLEST = np.float32(2.0**-126)
-_LOWEST_EXPONENT = np.float32(-126.0)
+_LOWEST_EXPONENT, _ROUND_UP = np.float32(-126.0), np.float32(127.5)
 _ROOT_TWO = np.float32(math.sqrt(2))
-_TWO_OVER_LN2, _LN2 = np.float32(2 / math.log(2)), np.float32(math.log(2))
-_L3, _L5, _L7, _L9 = (np.float32(1 / n) for n in (3, 5, 7, 9))
+_ONE_OVER_LN2, _LN2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
+# log(1 + s) = s - s^2/2 + s^3 (L0 + L1 s + ...) for s from sqrt(1/2) - 1 to sqrt(2) - 1: a least-squares fit at
+# Chebyshev nodes, rounded to float32; it leaves 1.3e-9
+_L0, _L1, _L2 = np.float32(0.3333333134651184), np.float32(-0.24999989569187164), np.float32(0.2000070959329605)
+_L3, _L4, _L5 = np.float32(-0.1666848063468933), np.float32(0.14249871671199799), np.float32(-0.12411021441221237)
+_L6, _L7, _L8 = np.float32(0.1166200265288353), np.float32(-0.1157151460647583), np.float32(0.07148932665586472)
 _E2, _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 
 _ROUND_BF16, _SIXTEEN, _LSB = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
@@ -48,17 +52,26 @@ def lerp(a, b, f):
 
 @njit
 def neighbour(source, z, y, x, outside):
-    """Return a voxel as float32, or `outside` where there is none."""
-    if 0 <= z < source.shape[0] and 0 <= y < source.shape[1] and 0 <= x < source.shape[2]:
-        return np.float32(source[z, y, x])
-    return outside
+    """Return a voxel as float32, or `outside` where there is none; some voxel is read in any case."""
+    cz = min(max(z, np.int32(0)), np.int32(source.shape[0] - 1))
+    cy = min(max(y, np.int32(0)), np.int32(source.shape[1] - 1))
+    cx = min(max(x, np.int32(0)), np.int32(source.shape[2] - 1))
+    value = np.float32(source[cz, cy, cx])
+    return value if (cz == z) & (cy == y) & (cx == x) else outside
 
 
 @njit
 def trilinear(source, pz, py, px, outside):
-    """Interpolate a volume zyx at a clamped position, along x, then y, then z."""
+    """Interpolate a volume zyx at a clamped position."""
     z, y, x = np.int32(math.floor(pz)), np.int32(math.floor(py)), np.int32(math.floor(px))
     fz, fy, fx = pz - np.float32(z), py - np.float32(y), px - np.float32(x)
+    return trilinear_at(source, (z, y, x), fz, fy, fx, outside)
+
+
+@njit
+def trilinear_at(source, cell, fz, fy, fx, outside):
+    """Interpolate between a voxel and the next along each axis: along x, then y, then z."""
+    z, y, x = cell
     z1, y1, x1 = np.int32(z + 1), np.int32(y + 1), np.int32(x + 1)
     a = lerp(neighbour(source, z, y, x, outside), neighbour(source, z, y, x1, outside), fx)
     b = lerp(neighbour(source, z, y1, x, outside), neighbour(source, z, y1, x1, outside), fx)
@@ -123,8 +136,8 @@ def window(hu, low, width):
 def log2(v):
     """Return the binary logarithm of a normal number above zero.
 
-    ``v = m 2^e`` with m from sqrt(1/2) to sqrt(2); the series in s = (m - 1) / (m + 1), |s| < 0.172, ends at
-    s^9 and leaves 1e-9.
+    ``v = m 2^e`` with m from sqrt(1/2) to sqrt(2), and a polynomial in s = m - 1: no division, which would
+    have to be tested for zero.
     """
     bits = np.float32(v).view(np.int32)
     e = np.int32((bits >> _EXPONENT_SHIFT) - _EXPONENT_BIAS)
@@ -132,10 +145,10 @@ def log2(v):
     large = m > _ROOT_TWO
     m = m * HALF if large else m
     e = np.int32(e + 1) if large else e
-    s = (m - ONE) / (m + ONE)
-    q = s * s
-    series = ONE + q * (_L3 + q * (_L5 + q * (_L7 + q * _L9)))
-    return np.float32(e) + _TWO_OVER_LN2 * (s * series)
+    s = m - ONE
+    series = _L4 + s * (_L5 + s * (_L6 + s * (_L7 + s * _L8)))
+    series = _L0 + s * (_L1 + s * (_L2 + s * (_L3 + s * series)))
+    return np.float32(e) + _ONE_OVER_LN2 * (s - s * s * (HALF - s * series))
 
 
 @njit
@@ -145,19 +158,18 @@ def exp2(y):
     The series in the remainder, |t| <= ln(2) / 2, ends at t^7 and leaves 6e-9.
     """
     held = max(y, _LOWEST_EXPONENT)
-    n = np.int32(math.floor(held + HALF))
+    n = np.int32(np.int32(held + _ROUND_UP) - _EXPONENT_BIAS)  # the nearest, up to rounding: held + 127.5 > 0
     t = (held - np.float32(n)) * _LN2
     series = ONE + t * (ONE + t * (HALF + t * (_E3 + t * (_E4 + t * (_E5 + t * (_E6 + t * _E7))))))
     scale = np.int32((n + _EXPONENT_BIAS) << _EXPONENT_SHIFT).view(np.float32)
-    return series * scale if y >= _LOWEST_EXPONENT else ZERO
+    return series * scale * np.float32(y >= _LOWEST_EXPONENT)
 
 
 @njit
 def power(v, gamma):
     """Return v^gamma for v in [0, 1] and gamma > 0; numbers below 2^-126 count as 0."""
-    some = v >= _SMALLEST
-    y = min(gamma * log2(v if some else ONE), ZERO)
-    return exp2(y) if some else ZERO
+    y = min(gamma * log2(max(v, _SMALLEST)), ZERO)
+    return exp2(y) * np.float32(v >= _SMALLEST)  # not a branch, which would keep a loop from vectorising
 
 
 @njit
@@ -229,7 +241,7 @@ def augment_voxel(image, mask, row, key, elastic, spline_scale, mode, normals, s
     v = v * row[GAIN] + row[BIAS]
     if row[SIGMA] > ZERO:
         v += row[SIGMA] * rng.normal(normals, key, np.int32((z * size + y) * size + x))
-    if mode == HARD or mode == SOFT:
+    if mode in (HARD, SOFT):
         v *= weight
     return v, weight
 
