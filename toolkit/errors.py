@@ -76,8 +76,6 @@ CODES = {
     "E-LOAD-001": "a loader setting is wrong",
     "E-LOAD-021": "DALI is not installed",
     "E-LOAD-022": "DALI has no such operation",
-    "E-LOAD-023": "a mask mode on nodules without a mask",
-    "E-LOAD-024": "the patch is larger than the stored crop",
     "W-CSV-001": "labels that match no nodule were left out",
     "W-DCM-001": "an identical copy of a slice was dropped",
     "W-GEO-001": "uneven slice positions are sampled where they are",

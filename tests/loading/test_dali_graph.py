@@ -158,10 +158,10 @@ def test_the_matrix_is_turned_to_xyz_and_half_voxel_centres() -> None:
 def test_what_dali_lacks_is_refused_by_the_fields_name() -> None:
     images, masks = crops(2, 6)
     table = plain(2, 4, 6)
-    grid = np.zeros((2, 3, 4, 4, 4), np.float32)
-    with pytest.raises(UsageError, match=r"E-LOAD-022.*elastic asked for.*fused loader"):
+    grid = np.full((2, 3, 4, 4, 4), 0.5, np.float32)
+    with pytest.raises(UsageError, match=r"E-LOAD-022.*elastic 0.5.*fused loader"):
         warp_rows(replace(table, elastic=grid), images, masks)
-    with pytest.raises(UsageError, match=r"E-LOAD-022.*edge asked for"):
+    with pytest.raises(UsageError, match=r"E-LOAD-022.*edge_voxels 1, 0 expected"):
         warp_rows(replace(table, mask_mode="soft", edge_voxels=1.0), images, masks)
 
 

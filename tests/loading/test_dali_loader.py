@@ -11,11 +11,13 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.loading.dali_cases import crops, plain, with_operation
+from kernels.augment import augment
+from tests.loading.dali_cases import crops, exact
 from toolkit.errors import UsageError
+from toolkit.loading.augment import preset
 from toolkit.loading.batch import Batch, Loader
 from toolkit.loading.dali import DaliLoader, warp_rows
-from toolkit.loading.dali_graph import Chain
+from toolkit.loading.draw import CropGeometry, draw
 from toolkit.loading.table import AugmentTable
 from toolkit.store import Nodule, Store
 
@@ -23,15 +25,24 @@ pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 torch = pytest.importorskip("torch")
 
 SIDE, SIZE, COUNT, BATCH = 12, 8, 10, 4
-ALL = Chain(SIZE, "channel")
+SEED = 7
+EVERYTHING = replace(
+    preset("strong"),
+    elastic_spacing_mm=0.0,
+    elastic_amplitude_mm=0.0,
+    mask_mode="channel",
+    noise_sigma=(0.0, 0.1),
+)  # that DALI has
 LABELS = [0.0, 1.0, None]
 
 
 class InOrder:
     """A sampler: every crop once, `ranks` loaders taking turns, the last batch smaller."""
 
-    def __init__(self, count: int = COUNT, batch: int = BATCH, rank: int = 0, ranks: int = 1) -> None:
-        self.count, self.size, self.rank, self.ranks = count, batch, rank, ranks
+    def __init__(
+        self, count: int = COUNT, batch: int = BATCH, rank: int = 0, ranks: int = 1, limit: int = COUNT
+    ) -> None:
+        self.count, self.size, self.rank, self.ranks, self.limit = count, batch, rank, ranks, limit
         self.asked: list[tuple[int, int]] = []
 
     def steps(self, epoch: int) -> int:
@@ -40,17 +51,11 @@ class InOrder:
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append((epoch, step))
         number = np.arange(step * self.size, min((step + 1) * self.size, self.count))[self.rank :: self.ranks]
-        return (number + epoch) % COUNT, number
+        return (number + epoch) % self.limit, number
 
 
-def rows(epoch: int, index: np.ndarray, draw: np.ndarray) -> AugmentTable:
-    """A function of the epoch and each draw number alone."""
-    one = [with_operation(plain(2, SIZE, SIDE, seed=100 * epoch + int(d)), "all", int(d)) for d in draw]
-    columns = {
-        name: np.stack([getattr(table, name)[0] for table in one])
-        for name in ("matrix", "low_hu", "width_hu", "gamma", "gain", "bias", "noise_sigma", "noise_key")
-    }
-    return replace(one[0], index=index, mask_mode="channel", **columns)
+def rows(epoch: int, index: np.ndarray, number: np.ndarray) -> AugmentTable:
+    return draw(EVERYTHING, CropGeometry(SIDE, SIZE, 1.0), index, SEED, epoch, number)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def make_store(path: Path, mask_source: str = "volume") -> Store:
 
 
 def loader(store: Store, sampler: InOrder | None = None, **settings) -> DaliLoader:
-    settings = {"threads": 2, "device": "cpu", "chain": ALL, "rows": rows} | settings
+    settings = {"threads": 2, "device": "cpu", "config": EVERYTHING, "seed": SEED} | settings
     return DaliLoader(store, sampler or InOrder(), **settings)
 
 
@@ -114,7 +119,7 @@ def test_the_image_is_a_channels_last_view(store: Store, dtype: str) -> None:
 
 
 def test_space_to_depth_in_the_pipeline(store: Store) -> None:
-    with loader(store, chain=replace(ALL, space_to_depth=True)) as made:
+    with loader(store, space_to_depth=True) as made:
         cells = next(made.epoch(0)).image
     with loader(store) as made:
         image = next(made.epoch(0)).image
@@ -202,27 +207,40 @@ def test_close_ends_the_threads(store: Store) -> None:
             made.epoch(0)
 
 
-def test_an_error_in_the_rows_is_raised_and_the_loader_goes_on(store: Store) -> None:
-    broken = [True]
-
-    def sometimes(epoch: int, index: np.ndarray, draw: np.ndarray) -> AugmentTable:
-        table = rows(epoch, index, draw)
-        return replace(table, gain=table.gain * np.float32(np.nan)) if broken[0] and 8 in draw else table
-
-    with loader(store, rows=sometimes) as made:
-        with pytest.raises(ValueError, match="`gain` must be finite"):
+def test_an_error_of_the_sampler_is_raised_and_the_loader_goes_on(store: Store) -> None:
+    sampler = InOrder()
+    with loader(store, sampler) as made:
+        sampler.count, sampler.limit = 20, 1000  # there is no crop 10
+        with pytest.raises(IndexError, match="nodule 10 of 10"):
             read(made.epoch(0))
-        broken[0] = False
+        sampler.count = 10
         assert [b.step for b in made.epoch(0)] == [0, 1, 2]
 
 
 def test_impossible_requests_are_refused_before_any_work(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"E-LOAD-024.*size 13 voxels, at most 12"):
-        loader(store, chain=replace(ALL, size=13))
+    with pytest.raises(UsageError, match=r"E-AUG-003.*size.*13 voxels"):
+        loader(store, size=13)
+    bent = replace(EVERYTHING, elastic_spacing_mm=10.0, elastic_amplitude_mm=2.0)
+    with pytest.raises(UsageError, match=r"E-LOAD-022.*elastic_amplitude_mm 2, 0 expected.*fused loader"):
+        loader(store, config=bent)
+    with pytest.raises(UsageError, match=r"E-LOAD-022.*edge_mm 1.5, 0 expected"):
+        loader(store, config=replace(EVERYTHING, edge_mm=1.5))
     bare = make_store(tmp_path / "bare", mask_source="none")
-    with pytest.raises(UsageError, match=r"E-LOAD-023.*mask_mode channel, 10 of 10 nodules without"):
+    with pytest.raises(UsageError, match=r"E-AUG-004.*mask_mode channel, 10 of 10 nodules without"):
         loader(bare)
-    loader(bare, chain=replace(ALL, mask_mode="none")).close()
+    loader(bare, config=preset("none")).close()
+
+
+@pytest.mark.parametrize("name", ["none", "light", "default"])
+def test_presets_make_the_batches_of_the_fused_kernel(store: Store, name: str) -> None:
+    """A chain without what a preset never does gives the same as the whole definition."""
+    with loader(store, config=preset(name)) as made:
+        batch = next(made.epoch(0))
+    table = draw(preset(name), CropGeometry(SIDE, SIZE, 1.0), batch.index, SEED, 0, np.arange(BATCH))
+    images = [np.array(store.image(int(i))) for i in batch.index]
+    _, error, _ = exact(table, images, [])
+    apart = np.abs(batch.image.permute(0, 2, 3, 4, 1).numpy() - augment(images, None, table))
+    assert (apart <= 2 * error).all()
 
 
 def test_it_prints_nothing(store: Store) -> None:
@@ -249,11 +267,10 @@ def test_dali_is_not_imported_unless_asked() -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_ten_thousand_batches(store: Store) -> None:
-    table = rows(0, np.array([0]), np.array([0]))
-    table = replace(table, noise_sigma=table.bias * 0)  # 150 operators less, of one kind
     process, resident = psutil.Process(), []
-    sampler, chain = InOrder(count=1000, batch=1), replace(ALL, noise=False)
-    with loader(store, sampler, chain=chain, rows=lambda epoch, index, draw: table) as made:
+    sampler = InOrder(count=1000, batch=1, limit=COUNT)
+    config = replace(EVERYTHING, noise_sigma=(0.0, 0.0))  # 150 operators less, of one kind
+    with loader(store, sampler, config=config) as made:
         for epoch in range(11):
             for batch in made.epoch(epoch):
                 del batch

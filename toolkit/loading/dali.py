@@ -8,7 +8,7 @@ included; elastic deformation and edge softening it does not have.
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from toolkit.device import Device, resolve
 from toolkit.errors import Problem, UsageError
+from toolkit.loading.augment import AugmentConfig
 from toolkit.loading.batch import Batch
-from toolkit.loading.dali_graph import Chain, build, chain_of, inputs
+from toolkit.loading.dali_graph import Chain, build, chain_for, chain_of, inputs
+from toolkit.loading.draw import CropGeometry, draw
 from toolkit.loading.table import AugmentTable
 from toolkit.store.reader import Store
 
 if TYPE_CHECKING:
     import torch
-
-Rows = Callable[[int, NDArray[np.int64], NDArray[np.int64]], AugmentTable]
-"""From the epoch, which crops, and their draw numbers, to their rows."""
 
 
 class Sampler(Protocol):
@@ -52,45 +51,52 @@ class DaliLoader:
         Where the crops are.
     sampler
         Who is in a batch; none is larger than the first batch of epoch 0.
-    rows
-        Draws the table of a batch; called ahead, in order, from the thread that iterates.
-    chain
-        Which operators the rows need.
+    config
+        What may happen to a crop; rows are drawn ahead, from the thread that iterates.
+    seed
+        Of the draws.
+    size
+        Voxels along each side of the patch; the store's when None.
     device
         ``auto`` takes the GPU where there is one.
     threads
         DALI's CPU threads; all cores when None.
     dtype
         Of the image.
+    space_to_depth
+        Cells of 2x2x2 voxels become channels in order (dz, dy, dx, c).
     prefetch
         Batches made ahead. The state counts what was yielded, not these.
 
     Raises
     ------
     UsageError
-        E-LOAD-021 where DALI is not installed, E-LOAD-023 with a mask mode on nodules without a mask,
-        E-LOAD-024 where the patch is larger than the stored crop.
+        E-LOAD-021 where DALI is not installed, E-LOAD-022 on elastic deformation and edge softening,
+        E-AUG-003 where the patch is larger than the stored crop, E-AUG-004 with a mask mode on nodules
+        without a mask.
     """
 
     def __init__(
         self,
         store: Store,
         sampler: Sampler,
-        rows: Rows,
-        chain: Chain,
+        config: AugmentConfig,
         *,
+        seed: int = 0,
+        size: int | None = None,
         device: Device = "auto",
         threads: int | None = None,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        space_to_depth: bool = False,
         prefetch: int = 2,
     ) -> None:
-        _refuse_impossible(store, chain)
-        self._sampler, self._dtype = sampler, dtype
-        self._labels = np.array([np.nan if n.label is None else n.label for n in store.nodules], np.float32)
-        self._device_id = _device_id(device)
+        geometry = CropGeometry(store.size + 2 * store.margin, size or store.size, store.spacing_mm)
+        _refuse_without_masks(store, config)
+        chain = chain_for(config, geometry.size, half=dtype == "float16", space_to_depth=space_to_depth)
         threads = threads or _cores()
-        chain = replace(chain, half=dtype == "float16")
-        self._feed = _Feed(store, sampler, rows, chain, keep=prefetch + 2)
+        self._sampler, self._dtype, self._device_id = sampler, dtype, _device_id(device)
+        self._labels = np.array([np.nan if n.label is None else n.label for n in store.nodules], np.float32)
+        self._feed = _Feed(store, sampler, partial(draw, config, geometry), seed, chain, keep=prefetch + 2)
         self._pipeline = build(
             chain,
             self._feed,
@@ -174,8 +180,17 @@ class _Feed:
         Step and crops of each batch that was handed out and has not come back.
     """
 
-    def __init__(self, store: Store, sampler: Sampler, rows: Rows, chain: Chain, *, keep: int) -> None:
-        self._store, self._sampler, self._rows, self._chain = store, sampler, rows, chain
+    def __init__(
+        self,
+        store: Store,
+        sampler: Sampler,
+        rows: Callable[..., AugmentTable],
+        seed: int,
+        chain: Chain,
+        *,
+        keep: int,
+    ) -> None:
+        self._store, self._sampler, self._rows, self._seed, self._chain = store, sampler, rows, seed, chain
         self._epoch, self._steps = 0, iter(range(0))
         self.asked: deque[tuple[int, NDArray[np.int64]]] = deque()
         # DALI reads these arrays where they are, until their batch has come out
@@ -187,8 +202,8 @@ class _Feed:
 
     def __call__(self) -> dict[str, Any]:
         step = next(self._steps)  # StopIteration is what DALI expects at the end
-        index, draw = self._sampler.batch(self._epoch, step)
-        table = self._rows(self._epoch, index, draw)
+        index, number = self._sampler.batch(self._epoch, step)
+        table = self._rows(index, self._seed, self._epoch, number)
         images = [self._store.image(int(i)) for i in index]
         masks = [self._store.mask(int(i)) for i in index] if self._chain.mask_mode != "none" else []
         self._kept.append(inputs(self._chain, table, images, masks))
@@ -211,19 +226,12 @@ def warp_rows(
     return np.array(made.as_tensor())
 
 
-def _refuse_impossible(store: Store, chain: Chain) -> None:
-    side = store.size + 2 * store.margin
-    if chain.size > side:
-        action = "Nothing done; choose a smaller size, or preprocess with a larger one"
-        measured, expected = f"size {chain.size} voxels", f"at most {side}"
-        raise UsageError(
-            Problem("E-LOAD-024", "patch larger than the stored crop", measured, expected, action)
-        )
+def _refuse_without_masks(store: Store, config: AugmentConfig) -> None:
     bare = sum(nodule.mask_source == "none" for nodule in store.nodules)
-    if chain.mask_mode != "none" and bare:
+    if config.mask_mode != "none" and bare:
         action = "Nothing done; take mask_mode none, or a store whose nodules all have one"
-        measured = f"mask_mode {chain.mask_mode}, {bare} of {len(store)} nodules without"
-        raise UsageError(Problem("E-LOAD-023", "a mask mode needs masks", measured, "0", action))
+        measured = f"mask_mode {config.mask_mode}, {bare} of {len(store)} nodules without"
+        raise UsageError(Problem("E-AUG-004", "a mask mode needs masks", measured, "0", action))
 
 
 def _device_id(device: Device) -> int | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kernels.augment import check_crop, check_table
 from toolkit.errors import Problem, UsageError
+from toolkit.loading.augment import AugmentConfig
 from toolkit.loading.dali_noise import normals, round_keys
 from toolkit.loading.table import AugmentTable, MaskMode
 
@@ -48,19 +49,36 @@ class Chain:
     space_to_depth: bool = False
 
 
+def chain_for(config: AugmentConfig, size: int, *, half: bool = False, space_to_depth: bool = False) -> Chain:
+    """Return the chain that every row of a configuration can go through.
+
+    Raises `UsageError` E-LOAD-022, with the field's name, on what DALI has no operator for.
+    """
+    refuse_unavailable(elastic_amplitude_mm=config.elastic_amplitude_mm, edge_mm=config.edge_mm)
+    return Chain(
+        size,
+        config.mask_mode,
+        window=config.window_hu is not None,
+        gamma=config.gamma != (1, 1),
+        noise=config.noise_sigma[1] > 0,
+        half=half,
+        space_to_depth=space_to_depth,
+    )
+
+
 def chain_of(table: AugmentTable) -> Chain:
     """Return the shortest chain that does what a table asks."""
     window, gamma = bool(table.width_hu.any()), bool((table.gamma != 1).any())
     return Chain(table.size, table.mask_mode, window, gamma, bool(table.noise_sigma.any()))
 
 
-def refuse_unavailable(*, elastic: bool, edge: bool) -> None:
-    """Raise `UsageError` E-LOAD-022, with the field's name, on what DALI has no operator for."""
-    fields = [name for name, asked in (("elastic", elastic), ("edge", edge)) if asked]
+def refuse_unavailable(**asked: float) -> None:
+    """Raise `UsageError` E-LOAD-022, with the fields' names, where one of them is not 0."""
+    fields = " and ".join(name for name, value in asked.items() if value)
     if fields:
-        action = "Nothing done; turn it off, or take the fused loader"
-        measured = f"{' and '.join(fields)} asked for"
-        raise UsageError(Problem("E-LOAD-022", "DALI has no such operation", measured, "none", action))
+        action = f"Nothing done; set {fields} to 0, or take the fused loader"
+        measured = ", ".join(f"{name} {value:g}" for name, value in asked.items() if value)
+        raise UsageError(Problem("E-LOAD-022", "DALI has no such operation", measured, "0", action))
 
 
 def inputs(
@@ -78,7 +96,8 @@ def inputs(
     ValueError
         Where the table breaks its contract, or needs an operator that the chain does not have.
     """
-    refuse_unavailable(elastic=table.elastic is not None, edge=table.edge_voxels > 0)
+    largest = 0.0 if table.elastic is None else float(np.abs(table.elastic).max(initial=0))
+    refuse_unavailable(elastic=largest, edge_voxels=table.edge_voxels)
     check_table(table, chain.space_to_depth)
     needed = chain_of(table)
     for field in ("size", "mask_mode"):
