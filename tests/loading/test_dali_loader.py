@@ -11,13 +11,13 @@ import numpy as np
 import psutil
 import pytest
 
-from kernels.augment import augment
 from tests.loading.dali_cases import crops, exact
 from toolkit.errors import UsageError
-from toolkit.loading.augment import preset
+from toolkit.loading.augment import AugmentConfig, preset
 from toolkit.loading.batch import Batch, Loader
 from toolkit.loading.dali import DaliLoader, warp_rows
 from toolkit.loading.draw import CropGeometry, draw
+from toolkit.loading.fused import FusedLoader, Plan
 from toolkit.loading.table import AugmentTable
 from toolkit.store import Nodule, Store
 
@@ -72,9 +72,20 @@ def make_store(path: Path, mask_source: str = "volume") -> Store:
     return Store.create(path, records, np.stack(images), np.stack(masks), spacing_mm=1.0, margin=2)
 
 
-def loader(store: Store, sampler: InOrder | None = None, **settings) -> DaliLoader:
-    settings = {"threads": 2, "device": "cpu", "config": EVERYTHING, "seed": SEED} | settings
-    return DaliLoader(store, sampler or InOrder(), **settings)
+def loader(
+    store: Store,
+    sampler: InOrder | None = None,
+    *,
+    config: AugmentConfig = EVERYTHING,
+    size: int = SIZE,
+    dtype: str = "float32",
+    space_to_depth: bool = False,
+    threads: int = 2,
+    device: str = "cpu",
+    prefetch: int = 2,
+) -> DaliLoader:
+    plan = Plan(store, sampler or InOrder(), config, size, SEED, dtype, space_to_depth)
+    return DaliLoader(plan, threads=threads, device=device, prefetch=prefetch)
 
 
 def read(batches: Iterator[Batch]) -> list[tuple]:
@@ -226,21 +237,38 @@ def test_impossible_requests_are_refused_before_any_work(store: Store, tmp_path:
     with pytest.raises(UsageError, match=r"E-LOAD-022.*edge_mm 1.5, 0 expected"):
         loader(store, config=replace(EVERYTHING, edge_mm=1.5))
     bare = make_store(tmp_path / "bare", mask_source="none")
-    with pytest.raises(UsageError, match=r"E-AUG-004.*mask_mode channel, 10 of 10 nodules without"):
+    with pytest.raises(UsageError, match=r"E-AUG-004.*mask_mode channel, 10 of 10 nodules"):
         loader(bare)
     loader(bare, config=preset("none")).close()
 
 
+@pytest.mark.parametrize("setting", ["threads", "prefetch"])
+def test_a_wrong_setting_is_named(store: Store, setting: str) -> None:
+    with pytest.raises(UsageError, match=f"E-LOAD-001 setting {setting} is wrong: 0, at least 1"):
+        loader(store, **{setting: 0})
+
+
+@pytest.mark.parametrize("step", [-1, 4])
+def test_a_first_step_beyond_the_epoch_is_refused(store: Store, step: int) -> None:
+    with loader(store) as made, pytest.raises(UsageError, match=f"first_step is wrong: {step}, 0 to 3"):
+        made.epoch(0, first_step=step)
+
+
 @pytest.mark.parametrize("name", ["none", "light", "default"])
-def test_presets_make_the_batches_of_the_fused_kernel(store: Store, name: str) -> None:
-    """A chain without what a preset never does gives the same as the whole definition."""
-    with loader(store, config=preset(name)) as made:
-        batch = next(made.epoch(0))
-    table = draw(preset(name), CropGeometry(SIDE, SIZE, 1.0), batch.index, SEED, 0, np.arange(BATCH))
-    images = [np.array(store.image(int(i))) for i in batch.index]
-    _, error, _ = exact(table, images, [])
-    apart = np.abs(batch.image.permute(0, 2, 3, 4, 1).numpy() - augment(images, None, table))
-    assert (apart <= 2 * error).all()
+def test_presets_give_the_batches_of_the_fused_loader(store: Store, name: str) -> None:
+    """Noise included; a pipeline without what a preset never does gives what the whole definition gives."""
+    config = replace(preset(name), mask_mode="soft")
+    plan = Plan(store, InOrder(), config, SIZE, SEED)
+    with DaliLoader(plan, device="cpu") as made, FusedLoader(plan) as fused:
+        for batch, other in zip(made.epoch(1), fused.epoch(1), strict=True):
+            assert (batch.epoch, batch.step) == (other.epoch, other.step)
+            np.testing.assert_array_equal(batch.index, other.index)
+            np.testing.assert_array_equal(batch.label.numpy(), other.label.numpy())
+            assert batch.image.stride() == other.image.stride()
+            images, masks = ([read(int(i)) for i in batch.index] for read in (store.image, store.mask))
+            _, error, _ = exact(plan.table(1, batch.step), images, masks)
+            apart = (batch.image - other.image).abs().permute(0, 2, 3, 4, 1).numpy()
+            assert (apart <= 2 * error).all()
 
 
 def test_it_prints_nothing(store: Store) -> None:

@@ -5,36 +5,21 @@ patch lies) and for those who standardise on DALI. It executes the same table as
 included; elastic deformation and edge softening it does not have.
 """
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.device import Device, resolve
-from toolkit.errors import Problem, UsageError
-from toolkit.loading.augment import AugmentConfig
+from toolkit.device import Device, cores, resolve
 from toolkit.loading.batch import Batch
 from toolkit.loading.dali_graph import Chain, build, chain_for, chain_of, inputs
-from toolkit.loading.draw import CropGeometry, draw
+from toolkit.loading.fused import Plan, refuse
 from toolkit.loading.table import AugmentTable
-from toolkit.store.reader import Store
 
 if TYPE_CHECKING:
     import torch
-
-
-class Sampler(Protocol):
-    """Who is in a batch."""
-
-    def steps(self, epoch: int) -> int:
-        """Return how many batches an epoch has."""
-
-    def batch(self, epoch: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which crops, and the number of each one's draw in this epoch, int64 (b,) each."""
 
 
 class DaliLoader:
@@ -42,65 +27,44 @@ class DaliLoader:
 
     Batches are the same for any number of threads, after any resume, and for any number of ranks. The image
     is DALI's own memory (DLPack), which lives as long as the tensor: float32 and float16 are not copied,
-    bfloat16, which DALI does not have, is made by torch in one pass more. ``space_to_depth`` costs one
-    pass on DALI's threads.
+    bfloat16, which DALI does not have, is made by torch in one pass more. Space to depth costs one pass on
+    DALI's threads. One epoch runs at a time: starting another ends the first.
 
     Parameters
     ----------
-    store
-        Where the crops are.
-    sampler
-        Who is in a batch; none is larger than the first batch of epoch 0.
-    config
-        What may happen to a crop; rows are drawn ahead, from the thread that iterates.
-    seed
-        Of the draws.
-    size
-        Voxels along each side of the patch; the store's when None.
+    plan
+        What is read and what happens to it. Rows are drawn ahead, from the thread that iterates; no batch
+        of its sampler may be larger than the first of epoch 0.
     device
         ``auto`` takes the GPU where there is one.
     threads
         DALI's CPU threads; all cores when None.
-    dtype
-        Of the image.
-    space_to_depth
-        Cells of 2x2x2 voxels become channels in order (dz, dy, dx, c).
     prefetch
-        Batches made ahead. The state counts what was yielded, not these.
+        Batches that DALI has under way, the one that is asked for included. The state counts what was
+        yielded, not these.
 
     Raises
     ------
     UsageError
-        E-LOAD-021 where DALI is not installed, E-LOAD-022 on elastic deformation and edge softening,
-        E-AUG-003 where the patch is larger than the stored crop, E-AUG-004 with a mask mode on nodules
-        without a mask.
+        E-LOAD-001 on a wrong setting, E-LOAD-021 where DALI is not installed, E-LOAD-022 on elastic
+        deformation and edge softening, which DALI does not have.
     """
 
     def __init__(
-        self,
-        store: Store,
-        sampler: Sampler,
-        config: AugmentConfig,
-        *,
-        seed: int = 0,
-        size: int | None = None,
-        device: Device = "auto",
-        threads: int | None = None,
-        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
-        space_to_depth: bool = False,
-        prefetch: int = 2,
+        self, plan: Plan, *, device: Device = "auto", threads: int | None = None, prefetch: int = 2
     ) -> None:
-        geometry = CropGeometry(store.size + 2 * store.margin, size or store.size, store.spacing_mm)
-        _refuse_without_masks(store, config)
-        chain = chain_for(config, geometry.size, half=dtype == "float16", space_to_depth=space_to_depth)
-        threads = threads or _cores()
-        self._sampler, self._dtype, self._device_id = sampler, dtype, _device_id(device)
-        self._labels = np.array([np.nan if n.label is None else n.label for n in store.nodules], np.float32)
-        self._feed = _Feed(store, sampler, partial(draw, config, geometry), seed, chain, keep=prefetch + 2)
+        threads = cores() if threads is None else threads
+        for name, value in (("threads", threads), ("prefetch", prefetch)):
+            if value < 1:
+                refuse(name, str(value), "at least 1")
+        half = plan.dtype == "float16"
+        chain = chain_for(plan.config, plan.size, half=half, space_to_depth=plan.space_to_depth)
+        self.plan, self._device_id, self._labels = plan, _device_id(device), plan.labels()
+        self._feed = _Feed(plan, chain, keep=prefetch + 2)
         self._pipeline = build(
             chain,
             self._feed,
-            batch=len(sampler.batch(0, 0)[0]) if sampler.steps(0) else 1,
+            batch=len(plan.sampler.batch(0, 0)[0]) if plan.sampler.steps(0) else 1,
             threads=threads,
             device_id=self._device_id,
             depth=prefetch,
@@ -111,14 +75,17 @@ class DaliLoader:
 
     def steps(self, epoch: int) -> int:
         """Return how many batches an epoch has."""
-        return self._sampler.steps(epoch)
+        return self.plan.sampler.steps(epoch)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from a step on; an epoch still running is ended first."""
+        """Yield the batches of an epoch from a step on."""
+        steps = self.steps(epoch)
+        if not 0 <= first_step <= steps:
+            refuse("first_step", str(first_step), f"0 to {steps}")
         self._end_running()
         if self._pipeline is None:
             raise RuntimeError("the loader is closed")
-        self._running = self._batches(epoch, first_step)
+        self._running = self._batches(epoch, range(first_step, steps))
         return self._running
 
     def close(self) -> None:
@@ -137,8 +104,8 @@ class DaliLoader:
             self._running.close()
             self._running = None
 
-    def _batches(self, epoch: int, first_step: int) -> Generator[Batch]:
-        self._feed.start(epoch, range(first_step, self.steps(epoch)))
+    def _batches(self, epoch: int, steps: range) -> Generator[Batch]:
+        self._feed.start(epoch, steps)
         try:
             while (image := self._next()) is not None:
                 step, index = self._feed.asked.popleft()
@@ -162,7 +129,7 @@ class DaliLoader:
         except StopIteration:
             return None
         image = from_dlpack(made.as_tensor()).permute(0, 4, 1, 2, 3)
-        return image.to(torch.bfloat16) if self._dtype == "bfloat16" else image
+        return image.to(torch.bfloat16) if self.plan.dtype == "bfloat16" else image
 
     def _to_device(self, values: NDArray[np.float32]) -> "torch.Tensor":
         import torch
@@ -180,17 +147,8 @@ class _Feed:
         Step and crops of each batch that was handed out and has not come back.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        sampler: Sampler,
-        rows: Callable[..., AugmentTable],
-        seed: int,
-        chain: Chain,
-        *,
-        keep: int,
-    ) -> None:
-        self._store, self._sampler, self._rows, self._seed, self._chain = store, sampler, rows, seed, chain
+    def __init__(self, plan: Plan, chain: Chain, *, keep: int) -> None:
+        self._plan, self._chain = plan, chain
         self._epoch, self._steps = 0, iter(range(0))
         self.asked: deque[tuple[int, NDArray[np.int64]]] = deque()
         # DALI reads these arrays where they are, until their batch has come out
@@ -202,12 +160,11 @@ class _Feed:
 
     def __call__(self) -> dict[str, Any]:
         step = next(self._steps)  # StopIteration is what DALI expects at the end
-        index, number = self._sampler.batch(self._epoch, step)
-        table = self._rows(index, self._seed, self._epoch, number)
-        images = [self._store.image(int(i)) for i in index]
-        masks = [self._store.mask(int(i)) for i in index] if self._chain.mask_mode != "none" else []
+        store, table = self._plan.store, self._plan.table(self._epoch, step)
+        images = [store.image(int(i)) for i in table.index]
+        masks = [store.mask(int(i)) for i in table.index] if self._chain.mask_mode != "none" else []
         self._kept.append(inputs(self._chain, table, images, masks))
-        self.asked.append((step, index))
+        self.asked.append((step, table.index))
         return self._kept[-1]
 
 
@@ -221,17 +178,9 @@ def warp_rows(
     """
     chain = chain_of(table)
     fed = inputs(chain, table, images, masks)
-    pipeline = build(chain, lambda: fed, batch=len(table), threads=_cores(), device_id=None, depth=1)
+    pipeline = build(chain, lambda: fed, batch=len(table), threads=cores(), device_id=None, depth=1)
     (made,) = pipeline.run()
     return np.array(made.as_tensor())
-
-
-def _refuse_without_masks(store: Store, config: AugmentConfig) -> None:
-    bare = sum(nodule.mask_source == "none" for nodule in store.nodules)
-    if config.mask_mode != "none" and bare:
-        action = "Nothing done; take mask_mode none, or a store whose nodules all have one"
-        measured = f"mask_mode {config.mask_mode}, {bare} of {len(store)} nodules without"
-        raise UsageError(Problem("E-AUG-004", "a mask mode needs masks", measured, "0", action))
 
 
 def _device_id(device: Device) -> int | None:
@@ -240,7 +189,3 @@ def _device_id(device: Device) -> int | None:
     import torch
 
     return torch.cuda.current_device()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
