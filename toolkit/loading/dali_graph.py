@@ -96,16 +96,7 @@ def inputs(
     ValueError
         Where the table breaks its contract, or needs an operator that the chain does not have.
     """
-    largest = 0.0 if table.elastic is None else float(np.abs(table.elastic).max(initial=0))
-    refuse_unavailable(elastic=largest, edge_voxels=table.edge_voxels)
-    check_table(table, chain.space_to_depth)
-    needed = chain_of(table)
-    for field in ("size", "mask_mode"):
-        if getattr(needed, field) != getattr(chain, field):
-            raise ValueError(f"`{field}` must be {getattr(chain, field)}, got {getattr(needed, field)}")
-    for field in ("window", "gamma", "noise"):
-        if getattr(needed, field) and not getattr(chain, field):
-            raise ValueError(f"a row has {field}, which this pipeline was built without")
+    _check_fits(chain, table)
     fed: dict[str, Any] = {"image": _with_channel("images", images, np.int16)}
     fed |= {"matrix": dali_matrix(table.matrix), "gain": table.gain, "bias": table.bias}
     if chain.mask_mode != "none":
@@ -121,6 +112,20 @@ def inputs(
     if chain.noise:
         fed |= {"sigma": table.noise_sigma, "keys": round_keys(table.noise_key)}
     return fed
+
+
+def _check_fits(chain: Chain, table: AugmentTable) -> None:
+    """Raise as `inputs` says."""
+    largest = 0.0 if table.elastic is None else float(np.abs(table.elastic).max(initial=0))
+    refuse_unavailable(elastic=largest, edge_voxels=table.edge_voxels)
+    check_table(table, chain.space_to_depth)
+    needed = chain_of(table)
+    for field in ("size", "mask_mode"):
+        if getattr(needed, field) != getattr(chain, field):
+            raise ValueError(f"`{field}` must be {getattr(chain, field)}, got {getattr(needed, field)}")
+    for field in ("window", "gamma", "noise"):
+        if getattr(needed, field) and not getattr(chain, field):
+            raise ValueError(f"a row has {field}, which this pipeline was built without")
 
 
 def dali_matrix(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
