@@ -21,6 +21,7 @@ ALLOWED = {
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
+    "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.cli": BASE
     | {"toolkit.archive", "toolkit.store", "toolkit.preprocess", "toolkit.phantom", "toolkit.device"},
 }
