@@ -22,6 +22,7 @@ ALLOWED = {
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
+    "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.cli": BASE
     | {"toolkit.archive", "toolkit.store", "toolkit.preprocess", "toolkit.phantom", "toolkit.device"},
 }
