@@ -20,7 +20,6 @@ ALLOWED = {
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
-    "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.cli": BASE

@@ -1,6 +1,5 @@
 """Which device does the work: asked for by name, never switched silently."""
 
-import os
 from typing import Literal
 
 from toolkit.errors import Problem, UsageError
@@ -35,8 +34,3 @@ def _why_no_gpu() -> str:
     except Exception as error:  # CuPy raises its own types, and others where the driver is absent
         return f"the driver says {type(error).__name__}"
     return "" if count else "0 devices"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,7 +17,8 @@ from toolkit.loading.augment import AugmentConfig, preset
 from toolkit.loading.batch import Batch, Loader
 from toolkit.loading.dali import DaliLoader, warp_rows
 from toolkit.loading.draw import CropGeometry, draw
-from toolkit.loading.fused import FusedLoader, Plan
+from toolkit.loading.fused import FusedLoader
+from toolkit.loading.plan import Plan
 from toolkit.loading.table import AugmentTable
 from toolkit.store import Nodule, Store
 

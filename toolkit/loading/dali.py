@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.device import Device, cores, resolve
+from toolkit.device import Device, resolve
 from toolkit.loading.batch import Batch
 from toolkit.loading.dali_graph import Chain, build, chain_for, chain_of, inputs
-from toolkit.loading.fused import Plan, refuse
+from toolkit.loading.plan import Plan, cores, refuse
 from toolkit.loading.table import AugmentTable
 
 if TYPE_CHECKING:
