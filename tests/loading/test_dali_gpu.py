@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.loading.dali_cases import exact
-from tests.loading.test_dali_loader import InOrder, loader, make_store, rows
+from tests.loading.stores import make_store
+from tests.loading.test_dali_loader import COUNT, SIDE, InOrder, loader, rows
 
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -15,7 +16,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_gpu_equals_cpu_within_the_bound(tmp_path, dtype: str) -> None:
-    store = make_store(tmp_path / "store")
+    store = make_store(tmp_path / "store", COUNT, SIDE)
     with loader(store, device="cuda", dtype=dtype) as on_gpu:
         batches = [*on_gpu.epoch(0)]
     for batch in batches:

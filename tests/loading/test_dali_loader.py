@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
-from tests.loading.dali_cases import crops, exact
+from tests.loading.dali_cases import exact
+from tests.loading.stores import make_store
 from toolkit.errors import UsageError
 from toolkit.loading.augment import AugmentConfig, preset
-from toolkit.loading.batch import Batch, Loader
+from toolkit.loading.batch import Batch
 from toolkit.loading.dali import DaliLoader, warp_rows
 from toolkit.loading.draw import CropGeometry, draw
 from toolkit.loading.fused import FusedLoader
 from toolkit.loading.plan import Plan
 from toolkit.loading.table import AugmentTable
-from toolkit.store import Nodule, Store
+from toolkit.store import Store
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
-torch = pytest.importorskip("torch")
 
 SIDE, SIZE, COUNT, BATCH = 12, 8, 10, 4
 SEED = 7
@@ -34,7 +35,7 @@ EVERYTHING = replace(
     mask_mode="channel",
     noise_sigma=(0.0, 0.1),
 )  # that DALI has
-LABELS = [0.0, 1.0, None]
+SPACING_MM = 0.8
 
 
 class InOrder:
@@ -56,21 +57,12 @@ class InOrder:
 
 
 def rows(epoch: int, index: np.ndarray, number: np.ndarray) -> AugmentTable:
-    return draw(EVERYTHING, CropGeometry(SIDE, SIZE, 1.0), index, SEED, epoch, number)
+    return draw(EVERYTHING, CropGeometry(SIDE, SIZE, SPACING_MM), index, SEED, epoch, number)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(tmp_path_factory.mktemp("store") / "store")
-
-
-def make_store(path: Path, mask_source: str = "volume") -> Store:
-    records = [
-        Nodule(f"n{i}", f"c{i}", f"p{i}", LABELS[i % 3], 5.0, 65.0, (0.0, 0.0, 0.0), 0.1, mask_source)
-        for i in range(COUNT)
-    ]
-    images, masks = crops(COUNT, SIDE)
-    return Store.create(path, records, np.stack(images), np.stack(masks), spacing_mm=1.0, margin=2)
+    return make_store(tmp_path_factory.mktemp("store") / "store", COUNT, SIDE, margin=2)
 
 
 def loader(
@@ -102,9 +94,8 @@ def assert_same(some: list[tuple], others: list[tuple]) -> None:
 
 def test_batches_are_the_rows_of_the_sampler(store: Store) -> None:
     with loader(store) as made:
-        protocol: Loader = made
-        assert protocol.reason == "DALI was asked for; it runs on the CPU with 2 threads"
-        assert protocol.steps(0) == 3
+        assert made.reason == "DALI was asked for; it runs on the CPU with 2 threads"
+        assert made.steps(0) == 3
         batches = [*made.epoch(1)]
     assert [(b.epoch, b.step, len(b.index)) for b in batches] == [(1, 0, 4), (1, 1, 4), (1, 2, 2)]
     for batch in batches:
@@ -113,8 +104,8 @@ def test_batches_are_the_rows_of_the_sampler(store: Store) -> None:
         np.testing.assert_array_equal(
             batch.image.permute(0, 2, 3, 4, 1).numpy(), warp_rows(table, images, masks)
         )
-        expected = [np.nan if LABELS[i % 3] is None else LABELS[i % 3] for i in batch.index]
-        np.testing.assert_array_equal(batch.label.numpy(), np.array(expected, np.float32))
+        expected = np.array([[0, 1, np.nan][i % 3] for i in batch.index], np.float32)
+        np.testing.assert_array_equal(batch.label.numpy(), expected)
         assert batch.index.dtype == np.int64
 
 
@@ -181,10 +172,10 @@ def test_the_state_is_what_was_yielded_not_what_was_made_ahead(store: Store) -> 
         for number, batch in enumerate(made.epoch(0)):
             assert batch.step == number
             assert len(sampler.asked) == min(number + 2, COUNT)
-            assert torch.equal(batch.image, made_alone(store, sampler, number))
+            assert torch.equal(batch.image, made_alone(store, number))
 
 
-def made_alone(store: Store, sampler: InOrder, step: int) -> "torch.Tensor":
+def made_alone(store: Store, step: int) -> torch.Tensor:
     index, draw = InOrder(COUNT, 1).batch(0, step)
     images, masks = ([read(int(i)) for i in index] for read in (store.image, store.mask))
     return torch.from_numpy(warp_rows(rows(0, index, draw), images, masks)).permute(0, 4, 1, 2, 3)
@@ -237,8 +228,8 @@ def test_impossible_requests_are_refused_before_any_work(store: Store, tmp_path:
         loader(store, config=bent)
     with pytest.raises(UsageError, match=r"E-LOAD-022.*edge_mm 1.5, 0 expected"):
         loader(store, config=replace(EVERYTHING, edge_mm=1.5))
-    bare = make_store(tmp_path / "bare", mask_source="none")
-    with pytest.raises(UsageError, match=r"E-AUG-004.*mask_mode channel, 10 of 10 nodules"):
+    bare = make_store(tmp_path / "bare", COUNT, SIDE, bare=3)
+    with pytest.raises(UsageError, match=r"E-AUG-004.*mask_mode channel, 3 of 10 nodules"):
         loader(bare)
     loader(bare, config=preset("none")).close()
 
@@ -303,6 +294,7 @@ def test_memory_does_not_grow_over_ten_thousand_batches(store: Store) -> None:
         for epoch in range(11):
             for batch in made.epoch(epoch):
                 del batch
+            sampler.asked.clear()
             resident.append(process.memory_info().rss)
     grown = (resident[-1] - resident[1]) / 2**20
     assert grown < 4, f"{grown:.1f} MiB in 9,000 batches of 4 KiB"
