@@ -1,39 +1,9 @@
-"""Loads the CPU kernels with a cache of their own.
+"""The CPU kernels of extraction, from the cache or compiled for it."""
 
-Numba's cache watches only the file of the cached function: an edited `arith.py` would keep its old
-result. The cache folder's name therefore carries a digest of every source file in `kernels/`.
-"""
+from kernels._cache import cache_folder, compiled
 
-import hashlib
-import os
-import tempfile
-from pathlib import Path
-
-import numba
-from numba.core import config
-from platformdirs import user_cache_path
-
-
-def cache_folder() -> Path:
-    """Return a writable folder for the compiled kernels of this source and this Numba."""
-    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    folder = user_cache_path("toolkit") / "kernels" / digest.hexdigest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="toolkit-kernels-"))
-
-
-_outer, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
-try:
+with compiled():
     from kernels.cpu import extract_aligned, extract_direct
     from kernels.cpu_rows import extract_rows
-finally:
-    config.CACHE_DIR = _outer
 
-__all__ = ["extract_aligned", "extract_direct", "extract_rows"]
+__all__ = ["cache_folder", "extract_aligned", "extract_direct", "extract_rows"]

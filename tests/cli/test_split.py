@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_cli import toolkit
 from tests.loading.records import nodule
-from tests.loading.stores import make_store, texture
+from tests.loading.split_stores import make_store, texture
 from toolkit.loading.split import SIDES
 from toolkit.loading.split_file import read_split
 from toolkit.store import Nodule, Store

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from tests.loading.records import nodule
-from tests.loading.stores import make_store, texture
+from tests.loading.split_stores import make_store, texture
 from tests.real import real_data
 from toolkit.loading.alike import ALL_PAIRS, alike
 from toolkit.store import Store

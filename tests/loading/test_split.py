@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.loading.records import nodule
-from tests.loading.stores import make_store, texture
+from tests.loading.split_stores import make_store, texture
 from toolkit.errors import UsageError
 from toolkit.loading.split import (
     SIDES,
