@@ -68,7 +68,7 @@ def augment_direct(image, mask, row, key, elastic, spline_scale, mode, normals, 
 
 @njit(void(_MASK, int32[::1]), nogil=True, cache=True)
 def mask_box(mask, box):
-    """Write the first and the last marked voxel along z, y, x to ``box`` (6,); first > last where there is none."""
+    """Write first and last marked voxel along z, y, x to ``box`` (6,); first > last where there is none."""
     ny, nx = mask.shape[1], mask.shape[2]
     low_z, high_z, low_y, high_y, low_x, high_x = 1 << 30, -1, 1 << 30, -1, 1 << 30, -1
     seen = np.zeros(nx, np.uint8)
@@ -97,7 +97,7 @@ def spread_box(mask, box, half_width, out):
     """
     if box[0] > box[1]:
         return
-    reach = np.int32(np.ceil(half_width)) - np.int32(1)
+    reach = int(np.ceil(half_width)) - 1
     total = arith.tent_total(reach, half_width)
     weights = np.empty(2 * reach + 1, np.float32)
     for k in range(2 * reach + 1):
@@ -185,13 +185,13 @@ def _spline_columns(size, points, spline_scale):
 @njit
 def _is_inner(cell, shape):
     """Tell whether all voxels of a row have eight neighbours that exist."""
-    inner = True
     for axis in range(3):
         whole, low, high = cell[axis], np.int32(1 << 30), np.int32(-1)
         for x in range(whole.shape[0]):
             low, high = min(low, whole[x]), max(high, whole[x])
-        inner &= low >= 0 and high <= shape[axis] - 2
-    return inner
+        if low < 0 or high > shape[axis] - 2:
+            return False
+    return True
 
 
 @njit

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def config(name: str) -> AugmentConfig:
-    """Return what a group does: geometry, window, gain and bias of the preset `default`, and one thing more."""
+    """Return what a group does: geometry, window, gain and bias of the preset `default`, and one more."""
     base = replace(preset("default"), gamma=(1.0, 1.0), noise_sigma=(0.0, 0.0))
     return {
         "plain": base,
@@ -86,7 +86,12 @@ def works(name: str) -> list[Work]:
         starts = rng.integers(0, 32, (BATCH, 3))
         cut = [base[z : z + SIDE, y : y + SIDE, x : x + SIDE] for z, y, x in starts]
         table = draw(
-            config(name), CropGeometry(SIDE, SIZE, SPACING_MM), np.arange(BATCH), 1, 0, np.arange(BATCH) + k * BATCH
+            config(name),
+            CropGeometry(SIDE, SIZE, SPACING_MM),
+            np.arange(BATCH),
+            1,
+            0,
+            np.arange(BATCH) + k * BATCH,
         )
         found.append(Work(np.stack(cut), np.stack([ball] * BATCH), table))
     return found

