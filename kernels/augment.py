@@ -220,9 +220,9 @@ def parameters(table: Table) -> NDArray[np.float32]:
 
 
 def grids(table: Table) -> tuple[NDArray[np.float32], np.float32]:
-    """Return the elastic grids (b, 3, g, g, g), g = 0 for none, and control points per patch voxel."""
+    """Return the elastic grids (b, 3, g, g, g), g = 1 for none, and control points per patch voxel."""
     if table.elastic is None:
-        return np.zeros((len(table.index), 3, 0, 0, 0), np.float32), np.float32(0)
+        return np.zeros((len(table.index), 3, 1, 1, 1), np.float32), np.float32(0)
     points = table.elastic.shape[-1]
     return table.elastic, np.float32((points - 3) / max(table.size - 1, 1))
 
@@ -257,7 +257,7 @@ def check_table(table: Table, space_to_depth: bool) -> None:
         raise ValueError("`gamma` must be above 0, and 1 where there is no window")
 
 
-_STRAIGHT = np.zeros((3, 0, 0, 0), np.float32)
+_STRAIGHT = np.zeros((3, 1, 1, 1), np.float32)
 _SCALARS = ("low_hu", "width_hu", "gamma", "gain", "bias", "noise_sigma")
 
 

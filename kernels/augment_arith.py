@@ -18,6 +18,7 @@ FULL = np.float32(255.0)
 AIR = np.float32(-1024.0)
 
 NO_MASK, HARD, SOFT, CHANNEL = 0, 1, 2, 3
+LEAST_POINTS = 4  # of a cubic spline
 
 # columns of a row of parameters: the matrix in C order, then these
 LOW, WIDTH, GAMMA, GAIN, BIAS, SIGMA, COLUMNS = 12, 13, 14, 15, 16, 17, 18
@@ -225,13 +226,13 @@ def augment_voxel(image, mask, row, key, elastic, spline_scale, mode, normals, s
     row
         float32 (18,), see `COLUMNS`.
     elastic
-        float32 (3, g, g, g), or g = 0 for none; `spline_scale` is ``(g - 3) / (size - 1)``.
+        float32 (3, g, g, g), or g = 1 for none; `spline_scale` is ``(g - 3) / (size - 1)``.
     """
     pz = arith.position(row[0], row[1], row[2], row[3], z, y, x)
     py = arith.position(row[4], row[5], row[6], row[7], z, y, x)
     px = arith.position(row[8], row[9], row[10], row[11], z, y, x)
     points = np.int32(elastic.shape[1])
-    if points > 0:
+    if points >= LEAST_POINTS:
         cz, fz = spline_cell(z, spline_scale, points)
         cy, fy = spline_cell(y, spline_scale, points)
         cx, fx = spline_cell(x, spline_scale, points)

@@ -154,10 +154,18 @@ def _add_displacement(elastic, spline_scale, z, y, columns, line, p):
     for axis in range(3):
         for k in range(points):
             line[k] = arith.spline_line(elastic, axis, cz, cy, k, wz, wy)
-        out = p[axis]
-        for x in range(out.shape[0]):
-            k, w = first[x], (w0[x], w1[x], w2[x], w3[x])
-            out[x] += arith.blend(line[k], line[k + 1], line[k + 2], line[k + 3], w)
+        for k in range(points - 3):  # the voxels of a cell have their four control points in common
+            a, b, c, d = line[k], line[k + 1], line[k + 2], line[k + 3]
+            begin, end = first[k], first[k + 1]
+            out, v0, v1, v2, v3 = (
+                p[axis, begin:end],
+                w0[begin:end],
+                w1[begin:end],
+                w2[begin:end],
+                w3[begin:end],
+            )
+            for x in range(out.shape[0]):
+                out[x] += arith.blend(a, b, c, d, (v0[x], v1[x], v2[x], v3[x]))
 
 
 @njit
@@ -172,33 +180,38 @@ def _split(p, count, cell):
 
 @njit
 def _spline_columns(size, points, spline_scale):
-    """Return first control point and four weights, each (size,), along x of the patch."""
-    first = np.zeros(size, np.int32)
+    """Return the first voxel of each cell (and the end), and four weights for each voxel, along x."""
+    first = np.full(max(points - 2, 1), size, np.int64)
     w0, w1 = np.empty(size, np.float32), np.empty(size, np.float32)
     w2, w3 = np.empty(size, np.float32), np.empty(size, np.float32)
-    for x in range(size):
-        first[x], f = arith.spline_cell(np.int32(x), spline_scale, max(points, np.int32(4)))
+    if points < arith.LEAST_POINTS:
+        return first, w0, w1, w2, w3
+    for x in range(size - 1, -1, -1):
+        cell, f = arith.spline_cell(np.int32(x), spline_scale, np.int32(points))
+        first[: cell + 1] = x
         w0[x], w1[x], w2[x], w3[x] = arith.spline_weights(f)
     return first, w0, w1, w2, w3
 
 
 @njit
-def _is_inner(cell, shape):
-    """Tell whether all voxels of a row have eight neighbours that exist."""
+def _is_inner(cell, shape, step):
+    """Tell whether every `step`-th voxel of a row has eight neighbours that exist."""
     for axis in range(3):
-        whole, low, high = cell[axis], np.int32(1 << 30), np.int32(-1)
-        for x in range(whole.shape[0]):
-            low, high = min(low, whole[x]), max(high, whole[x])
-        if low < 0 or high > shape[axis] - 2:
-            return False
+        whole, last = cell[axis], shape[axis] - 2
+        for x in range(0, whole.shape[0], step):
+            if whole[x] < 0 or whole[x] > last:
+                return False
     return True
 
 
 @njit
-def _inner_run(cell, shape):
-    """Return a run of voxels [begin, end) of a row whose eight neighbours all exist."""
+def _inner_run(cell, shape, straight):
+    """Return a run of voxels [begin, end) of a row whose eight neighbours all exist.
+
+    Along a straight row positions rise or fall, whatever the rounding: its two ends say it for all.
+    """
     size = cell.shape[1]
-    if _is_inner(cell, shape):
+    if _is_inner(cell, shape, max(size - 1, 1) if straight else 1):
         return 0, size
     begin, end = size, size
     for x in range(size):
@@ -328,7 +341,7 @@ def _row_shares(mask, mode, box, cell, fraction, share):
 def augment_rows(image, mask, row, key, elastic, spline_scale, mode, normals, size, halved, out):
     """Fill the flat output of one sample, row by row."""
     shape, channels = image.shape, 2 if mode == arith.CHANNEL else 1
-    weighted = mode in (arith.HARD, arith.SOFT)
+    weighted, bent = mode in (arith.HARD, arith.SOFT), elastic.shape[1] >= arith.LEAST_POINTS
     flat, plane, line = image.reshape(image.size), shape[1] * shape[2], shape[2]
     cell, fraction = np.empty((3, size), np.int32), np.empty((3, size), np.float32)
     value, share = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -341,14 +354,14 @@ def augment_rows(image, mask, row, key, elastic, spline_scale, mode, normals, si
     for z in range(size):
         for y in range(size):
             _row_positions(row, z, y, fraction)
-            if elastic.size > 0:
+            if bent:
                 _add_displacement(elastic, spline_scale, z, y, columns, controls, fraction)
             for axis in range(3):
                 _split(fraction[axis], shape[axis], cell[axis])
             if mode != arith.NO_MASK and not _row_shares(mask, mode, box, cell, fraction, share) and weighted:
                 _write_row(out, z, y, size, channels, halved, 0, share)
                 continue
-            begin, end = _inner_run(cell, shape)
+            begin, end = _inner_run(cell, shape, not bent)
             _untested(flat, plane, line, cell, fraction, begin, end, pairs, value)
             if begin > 0:
                 _tested(image, arith.AIR, cell, fraction, 0, begin, value)

@@ -130,8 +130,6 @@ def augment(
     if masks is not None and table.edge_voxels and not spread_already:
         masks = spread(masks, table.edge_voxels)
     elastic, scale = grids(table)
-    if elastic.size == 0:  # an empty array has no address on the device
-        elastic, scale = np.zeros((len(table.index), 3, 1, 1, 1), np.float32)[:, :, :0], np.float32(0)
     send = [identifiers(table), parameters(table), elastic, rng.normal_table()]
     ids, rows, grid, normals = (cuda.to_device(array, stream=stream) for array in send)
     image, mask = _view(images), _view(images if masks is None else masks)
