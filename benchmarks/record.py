@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent
-PACKAGES = ("numpy", "numba", "scipy", "pydicom", "SimpleITK", "itk", "monai", "torch", "toolkit")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "scipy",
+    "pydicom",
+    "SimpleITK",
+    "itk",
+    "monai",
+    "torch",
+    "torchio",
+    "nvidia-dali-cuda120",
+    "toolkit",
+)
 KEPT_SAMPLES = 12
 
 

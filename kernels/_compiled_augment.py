@@ -3,6 +3,7 @@
 from kernels._cache import compiled
 
 with compiled():
-    from kernels.augment_cpu import augment_direct, augment_rows, mask_box, spread_box
+    from kernels.augment_cpu import augment_direct, augment_rows
+    from kernels.spread_cpu import mask_box, spread_box
 
 __all__ = ["augment_direct", "augment_rows", "mask_box", "spread_box"]

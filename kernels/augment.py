@@ -4,8 +4,8 @@
 `kernels.augment_arith`. Decisions that belong to the kernels:
 
 - Interpolation goes along x, then y, then z, as ``a + f (b - a)``: exact where f is 0.
-- ``edge_voxels`` spreads a mask in its crop, on the crop's own voxels, and rounds to 255ths (`spread`), before
-  anything samples it: neither the row nor the patch matters, so a resident store is spread once.
+- ``edge_voxels`` spreads a mask in its crop, on the crop's own voxels, and rounds to 255ths (`spread`),
+  before anything samples it: neither the row nor the patch matters, so a resident store is spread once.
 - Mask modes hard and soft give 0 exactly where the weight is 0, whatever the bias and the noise.
 - A gamma other than 1 needs a window, and acts inside it only.
 """
@@ -134,7 +134,7 @@ class Rows:
         self._size, self._halved = table.size, space_to_depth
         self._rows, self._keys = parameters(table), table.noise_key
         self._elastic, self._scale = grids(table)
-        self._bent = self._elastic.any(axis=(1, 2, 3, 4))
+        self._bent = np.any(self._elastic, axis=(1, 2, 3, 4))
         self._normals = rng.normal_table()
 
     def __len__(self) -> int:
@@ -159,8 +159,9 @@ class Rows:
         check_crop("images", image, np.int16)
         if self.mode == 0:
             mask = np.zeros((0, 0, 0), np.uint8)
-        elif mask is None or np.shape(mask) != image.shape:
-            raise ValueError(f"`masks` must be {image.shape} as `images`, got {np.shape(mask)}")
+        elif mask is None or mask.shape != image.shape:
+            got = None if mask is None else mask.shape
+            raise ValueError(f"`masks` must be {image.shape} as `images`, got {got}")
         else:
             check_crop("masks", mask, np.uint8)
             if self.edge_voxels and not spread_already:
@@ -219,9 +220,9 @@ def parameters(table: Table) -> NDArray[np.float32]:
 
 
 def grids(table: Table) -> tuple[NDArray[np.float32], np.float32]:
-    """Return the elastic grids (b, 3, g, g, g), g = 0 for none, and control points per patch voxel."""
+    """Return the elastic grids (b, 3, g, g, g), g = 1 for none, and control points per patch voxel."""
     if table.elastic is None:
-        return np.zeros((len(table.index), 3, 0, 0, 0), np.float32), np.float32(0)
+        return np.zeros((len(table.index), 3, 1, 1, 1), np.float32), np.float32(0)
     points = table.elastic.shape[-1]
     return table.elastic, np.float32((points - 3) / max(table.size - 1, 1))
 
@@ -236,7 +237,7 @@ def check_table(table: Table, space_to_depth: bool) -> None:
         raise ValueError(f"`mask_mode` must be one of {', '.join(MODES)}, got {table.mask_mode}")
     if not 0 <= table.edge_voxels <= MAX_EDGE_VOXELS:
         raise ValueError(f"`edge_voxels` must be 0 to {MAX_EDGE_VOXELS:g}, got {table.edge_voxels}")
-    shapes = {"matrix": (b, 3, 4)} | dict.fromkeys(_SCALARS, (b,))
+    shapes: dict[str, tuple[int, ...]] = {"matrix": (b, 3, 4)} | dict.fromkeys(_SCALARS, (b,))
     if table.elastic is not None:
         g = table.elastic.shape[-1]
         shapes["elastic"] = (b, 3, g, g, g)
@@ -256,7 +257,7 @@ def check_table(table: Table, space_to_depth: bool) -> None:
         raise ValueError("`gamma` must be above 0, and 1 where there is no window")
 
 
-_STRAIGHT = np.zeros((3, 0, 0, 0), np.float32)
+_STRAIGHT = np.zeros((3, 1, 1, 1), np.float32)
 _SCALARS = ("low_hu", "width_hu", "gamma", "gain", "bias", "noise_sigma")
 
 

@@ -18,6 +18,7 @@ FULL = np.float32(255.0)
 AIR = np.float32(-1024.0)
 
 NO_MASK, HARD, SOFT, CHANNEL = 0, 1, 2, 3
+LEAST_POINTS = 4  # of a cubic spline
 
 # columns of a row of parameters: the matrix in C order, then these
 LOW, WIDTH, GAMMA, GAIN, BIAS, SIGMA, COLUMNS = 12, 13, 14, 15, 16, 17, 18
@@ -28,11 +29,23 @@ _SMALLEST = np.float32(2.0**-126)
 _LOWEST_EXPONENT, _ROUND_UP = np.float32(-126.0), np.float32(127.5)
 _ROOT_TWO = np.float32(math.sqrt(2))
 _ONE_OVER_LN2, _LN2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
-# log(1 + s) = s - s^2/2 + s^3 (L0 + L1 s + ...) for s from sqrt(1/2) - 1 to sqrt(2) - 1: a least-squares fit at
-# Chebyshev nodes, rounded to float32; it leaves 1.3e-9
-_L0, _L1, _L2 = np.float32(0.3333333134651184), np.float32(-0.24999989569187164), np.float32(0.2000070959329605)
-_L3, _L4, _L5 = np.float32(-0.1666848063468933), np.float32(0.14249871671199799), np.float32(-0.12411021441221237)
-_L6, _L7, _L8 = np.float32(0.1166200265288353), np.float32(-0.1157151460647583), np.float32(0.07148932665586472)
+# log(1 + s) = s - s^2/2 + s^3 (L0 + L1 s + ...) for s from sqrt(1/2) - 1 to sqrt(2) - 1: a
+# least-squares fit at Chebyshev nodes, rounded to float32; it leaves 1.3e-9
+_L0, _L1, _L2 = (
+    np.float32(0.3333333134651184),
+    np.float32(-0.24999989569187164),
+    np.float32(0.2000070959329605),
+)
+_L3, _L4, _L5 = (
+    np.float32(-0.1666848063468933),
+    np.float32(0.14249871671199799),
+    np.float32(-0.12411021441221237),
+)
+_L6, _L7, _L8 = (
+    np.float32(0.1166200265288353),
+    np.float32(-0.1157151460647583),
+    np.float32(0.07148932665586472),
+)
 _E2, _E3, _E4, _E5, _E6, _E7 = (np.float32(1 / math.factorial(n)) for n in range(2, 8))
 
 _ROUND_BF16, _SIXTEEN, _LSB = np.uint32(0x7FFF), np.uint32(16), np.uint32(1)
@@ -213,13 +226,13 @@ def augment_voxel(image, mask, row, key, elastic, spline_scale, mode, normals, s
     row
         float32 (18,), see `COLUMNS`.
     elastic
-        float32 (3, g, g, g), or g = 0 for none; `spline_scale` is ``(g - 3) / (size - 1)``.
+        float32 (3, g, g, g), or g = 1 for none; `spline_scale` is ``(g - 3) / (size - 1)``.
     """
     pz = arith.position(row[0], row[1], row[2], row[3], z, y, x)
     py = arith.position(row[4], row[5], row[6], row[7], z, y, x)
     px = arith.position(row[8], row[9], row[10], row[11], z, y, x)
     points = np.int32(elastic.shape[1])
-    if points > 0:
+    if points >= LEAST_POINTS:
         cz, fz = spline_cell(z, spline_scale, points)
         cy, fy = spline_cell(y, spline_scale, points)
         cx, fx = spline_cell(x, spline_scale, points)

@@ -14,7 +14,15 @@ from numba.extending import intrinsic, overload
 
 from kernels import augment_arith as arith
 from kernels import rng
-from kernels.arith import position
+from kernels.augment_positions import (
+    add_displacement,
+    inner_run,
+    row_meets,
+    row_positions,
+    spline_columns,
+    split,
+)
+from kernels.spread_cpu import mask_box
 
 _IMAGE = types.Array(int16, 3, "C", readonly=True)
 _MASK = types.Array(uint8, 3, "C", readonly=True)
@@ -66,159 +74,37 @@ def augment_direct(image, mask, row, key, elastic, spline_scale, mode, normals, 
                     out[at + 1] = _encode(out, share)
 
 
-@njit(void(_MASK, int32[::1]), nogil=True, cache=True)
-def mask_box(mask, box):
-    """Write the first and the last marked voxel along z, y, x to ``box`` (6,); first > last where there is none."""
-    ny, nx = mask.shape[1], mask.shape[2]
-    low_z, high_z, low_y, high_y, low_x, high_x = 1 << 30, -1, 1 << 30, -1, 1 << 30, -1
-    seen = np.zeros(nx, np.uint8)
-    for z in range(mask.shape[0]):
-        for y in range(ny):
-            row = mask[z, y]
-            any_ = np.uint8(0)
-            for x in range(nx):
-                any_ |= row[x]
-            if any_:
-                low_z, high_z = min(low_z, z), max(high_z, z)
-                low_y, high_y = min(low_y, y), max(high_y, y)
-                for x in range(nx):
-                    seen[x] |= row[x]
-    for x in range(nx):
-        if seen[x]:
-            low_x, high_x = min(low_x, x), max(high_x, x)
-    box[0], box[1], box[2], box[3], box[4], box[5] = low_z, high_z, low_y, high_y, low_x, high_x
-
-
-@njit(void(_MASK, int32[::1], float32, uint8[:, :, ::1]), nogil=True, cache=True)
-def spread_box(mask, box, half_width, out):
-    """Spread a mask (see `augment_arith.spread_voxel`) around its box; `out` is zero elsewhere already.
-
-    Three passes, along z, y and x; the numbers are added in the order of the definition.
-    """
-    if box[0] > box[1]:
-        return
-    reach = np.int32(np.ceil(half_width)) - np.int32(1)
-    total = arith.tent_total(reach, half_width)
-    weights = np.empty(2 * reach + 1, np.float32)
-    for k in range(2 * reach + 1):
-        weights[k] = arith.tent(np.int32(k - reach), half_width) / total
-    nz, ny, nx = mask.shape
-    z0, z1 = max(box[0] - reach, 0), min(box[1] + reach + 1, nz)
-    y0, y1 = max(box[2] - reach, 0), min(box[3] + reach + 1, ny)
-    x0, x1 = max(box[4] - reach, 0), min(box[5] + reach + 1, nx)
-    plane = np.zeros((ny, nx), np.float32)
-    line, value = np.zeros(nx, np.float32), np.zeros(nx, np.float32)
-    for z in range(z0, z1):
-        plane[y0:y1, x0:x1] = 0
-        for k in range(max(z - reach, 0), min(z + reach + 1, nz)):
-            weight = weights[k - z + reach]
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    plane[y, x] += weight * np.float32(mask[k, y, x])
-        for y in range(y0, y1):
-            line[x0:x1], value[x0:x1] = 0, 0
-            for j in range(max(y - reach, y0), min(y + reach + 1, y1)):
-                weight = weights[j - y + reach]
-                for x in range(x0, x1):
-                    line[x] += weight * plane[j, x]
-            for x in range(x0, x1):
-                for i in range(max(x - reach, x0), min(x + reach + 1, x1)):
-                    value[x] += weights[i - x + reach] * line[i]
-            for x in range(x0, x1):
-                out[z, y, x] = np.uint8(np.floor(min(value[x], arith.FULL) + arith.HALF))
-
-
-@njit
-def _row_positions(row, z, y, fraction):
-    """Write positions (3, size) of a patch row."""
-    _positions(row[0], row[1], row[2], row[3], z, y, fraction[0])
-    _positions(row[4], row[5], row[6], row[7], z, y, fraction[1])
-    _positions(row[8], row[9], row[10], row[11], z, y, fraction[2])
-
-
-@njit
-def _positions(mz, my, mx, shift, z, y, p):
-    """Write the positions of a row along one axis of the crop."""
-    for x in range(p.shape[0]):
-        p[x] = position(mz, my, mx, shift, z, y, x)
-
-
-@njit
-def _add_displacement(elastic, spline_scale, z, y, columns, line, p):
-    """Add the elastic grid to positions (3, size); `columns` are the weights along x of its splines."""
-    points = np.int32(elastic.shape[1])
-    first, w0, w1, w2, w3 = columns
-    cz, fz = arith.spline_cell(np.int32(z), spline_scale, points)
-    cy, fy = arith.spline_cell(np.int32(y), spline_scale, points)
-    wz, wy = arith.spline_weights(fz), arith.spline_weights(fy)
-    for axis in range(3):
-        for k in range(points):
-            line[k] = arith.spline_line(elastic, axis, cz, cy, k, wz, wy)
-        out = p[axis]
-        for x in range(out.shape[0]):
-            k, w = first[x], (w0[x], w1[x], w2[x], w3[x])
-            out[x] += arith.blend(line[k], line[k + 1], line[k + 2], line[k + 3], w)
-
-
-@njit
-def _split(p, count, cell):
-    """Turn positions along one axis into whole ones, in ``cell``, and fractions, in place."""
-    for x in range(p.shape[0]):
-        held = arith.clamp(p[x], count)
-        below = np.floor(held)
-        cell[x] = np.int32(below)
-        p[x] = held - below
-
-
-@njit
-def _spline_columns(size, points, spline_scale):
-    """Return first control point and four weights, each (size,), along x of the patch."""
-    first = np.zeros(size, np.int32)
-    w0, w1 = np.empty(size, np.float32), np.empty(size, np.float32)
-    w2, w3 = np.empty(size, np.float32), np.empty(size, np.float32)
-    for x in range(size):
-        first[x], f = arith.spline_cell(np.int32(x), spline_scale, max(points, np.int32(4)))
-        w0[x], w1[x], w2[x], w3[x] = arith.spline_weights(f)
-    return first, w0, w1, w2, w3
-
-
-@njit
-def _inner_run(cell, shape):
-    """Return a run of voxels [begin, end) of a row whose eight neighbours all exist."""
-    size = cell.shape[1]
-    begin, end = size, size
-    for x in range(size):
-        inside = True
-        for axis in range(3):
-            inside &= 0 <= cell[axis, x] <= shape[axis] - 2
-        if inside and begin == size:
-            begin = x
-        elif not inside and begin < size:
-            end = x
-            break
-    return begin, end
-
-
 @njit
 def _tested(source, outside, cell, fraction, begin, end, value):
     """Interpolate voxels [begin, end) of a row, some of whose neighbours lie `outside`."""
-    for x in range(begin, end):
-        p = cell[0, x], cell[1, x], cell[2, x]
-        value[x] = arith.trilinear_at(source, p, fraction[0, x], fraction[1, x], fraction[2, x], outside)
+    cz, cy, cx = cell[0, begin:end], cell[1, begin:end], cell[2, begin:end]
+    fz, fy, fx = fraction[0, begin:end], fraction[1, begin:end], fraction[2, begin:end]
+    out = value[begin:end]
+    for x in range(out.shape[0]):
+        out[x] = arith.trilinear_at(source, (cz[x], cy[x], cx[x]), fz[x], fy[x], fx[x], outside)
 
 
 @njit
-def _untested(flat, plane, line, cell, fraction, begin, end, value):
-    """Interpolate voxels [begin, end) of a row of an int16 volume whose neighbours all exist."""
-    cz, cy, cx = cell[0], cell[1], cell[2]
-    fz, fy, fx = fraction[0], fraction[1], fraction[2]
-    for x in range(begin, end):
-        at = np.int64(np.int32(np.int32(cz[x] * plane) + np.int32(cy[x] * line)) + cx[x])
-        a = _along_x(_pair(flat, at), fx[x])
-        b = _along_x(_pair(flat, at + line), fx[x])
-        c = _along_x(_pair(flat, at + plane), fx[x])
-        d = _along_x(_pair(flat, at + plane + line), fx[x])
-        value[x] = arith.lerp(arith.lerp(a, b, fy[x]), arith.lerp(c, d, fy[x]), fz[x])
+def _untested(flat, plane, line, cell, fraction, begin, end, pairs, value):
+    """Interpolate voxels [begin, end) of a row of an int16 volume whose neighbours all exist.
+
+    Loads from all over, which no processor vectorises well, go first, to ``pairs`` int32 (4, size).
+    """
+    # slices, so that indices begin at 0: a begin that might be negative is tested at every access
+    cz, cy, cx = cell[0, begin:end], cell[1, begin:end], cell[2, begin:end]
+    fz, fy, fx = fraction[0, begin:end], fraction[1, begin:end], fraction[2, begin:end]
+    a, b, c, d = pairs[0], pairs[1], pairs[2], pairs[3]
+    out = value[begin:end]
+    for x in range(out.shape[0]):
+        d[x] = np.int32(np.int32(cz[x] * plane) + np.int32(cy[x] * line)) + cx[x]
+    for x in range(out.shape[0]):
+        at = np.int64(d[x])
+        a[x], b[x] = _pair(flat, at), _pair(flat, at + line)
+        c[x], d[x] = _pair(flat, at + plane), _pair(flat, at + plane + line)
+    for x in range(out.shape[0]):
+        near = arith.lerp(_along_x(a[x], fx[x]), _along_x(b[x], fx[x]), fy[x])
+        far = arith.lerp(_along_x(c[x], fx[x]), _along_x(d[x], fx[x]), fy[x])
+        out[x] = arith.lerp(near, far, fz[x])
 
 
 @njit
@@ -226,18 +112,6 @@ def _along_x(pair, f):
     """Interpolate between the int16 in the lower and the one in the upper half of an int32."""
     first = np.int32(np.int32(pair << np.int32(16)) >> np.int32(16))
     return arith.lerp(np.float32(first), np.float32(np.int32(pair >> np.int32(16))), f)
-
-
-@njit
-def _row_meets(cell, box):
-    """Tell whether any voxel of a row has a neighbour in the box of a mask."""
-    meets = False
-    for x in range(cell.shape[1]):
-        here = True
-        for axis in range(3):
-            here &= (cell[axis, x] + 1 >= box[2 * axis]) & (cell[axis, x] <= box[2 * axis + 1])
-        meets |= here
-    return meets
 
 
 @njit(error_model="numpy")
@@ -290,7 +164,7 @@ def _write_row(out, z, y, size, channels, halved, channel, value):
 @njit
 def _row_shares(mask, mode, box, cell, fraction, share):
     """Write the weights (or occupancies) of a row; return whether any of them can be above 0."""
-    if not _row_meets(cell, box):
+    if not row_meets(cell, box):
         share[:] = 0
         return False
     _tested(mask, arith.ZERO, cell, fraction, 0, share.shape[0], share)
@@ -303,29 +177,32 @@ def _row_shares(mask, mode, box, cell, fraction, share):
 def augment_rows(image, mask, row, key, elastic, spline_scale, mode, normals, size, halved, out):
     """Fill the flat output of one sample, row by row."""
     shape, channels = image.shape, 2 if mode == arith.CHANNEL else 1
-    weighted = mode in (arith.HARD, arith.SOFT)
+    weighted, bent = mode in (arith.HARD, arith.SOFT), elastic.shape[1] >= arith.LEAST_POINTS
     flat, plane, line = image.reshape(image.size), shape[1] * shape[2], shape[2]
     cell, fraction = np.empty((3, size), np.int32), np.empty((3, size), np.float32)
     value, share = np.empty(size, np.float32), np.empty(size, np.float32)
+    pairs = np.empty((4, size), np.int32)
     controls = np.empty(elastic.shape[1], np.float32)
     words, box = np.empty((4, size // 8 + 2), np.uint32), np.empty(6, np.int32)
-    columns = _spline_columns(size, elastic.shape[1], spline_scale)
+    columns = spline_columns(size, elastic.shape[1], spline_scale)
     if mode != arith.NO_MASK:
         mask_box(mask, box)
     for z in range(size):
         for y in range(size):
-            _row_positions(row, z, y, fraction)
-            if elastic.size > 0:
-                _add_displacement(elastic, spline_scale, z, y, columns, controls, fraction)
+            row_positions(row, z, y, fraction)
+            if bent:
+                add_displacement(elastic, spline_scale, z, y, columns, controls, fraction)
             for axis in range(3):
-                _split(fraction[axis], shape[axis], cell[axis])
+                split(fraction[axis], shape[axis], cell[axis])
             if mode != arith.NO_MASK and not _row_shares(mask, mode, box, cell, fraction, share) and weighted:
                 _write_row(out, z, y, size, channels, halved, 0, share)
                 continue
-            begin, end = _inner_run(cell, shape)
-            _tested(image, arith.AIR, cell, fraction, 0, begin, value)
-            _untested(flat, plane, line, cell, fraction, begin, end, value)
-            _tested(image, arith.AIR, cell, fraction, end, size, value)
+            begin, end = inner_run(cell, shape, not bent)
+            _untested(flat, plane, line, cell, fraction, begin, end, pairs, value)
+            if begin > 0:
+                _tested(image, arith.AIR, cell, fraction, 0, begin, value)
+            if end < size:
+                _tested(image, arith.AIR, cell, fraction, end, size, value)
             _row_intensity(row, value)
             if row[arith.SIGMA] > arith.ZERO:
                 _row_noise(normals, key, (z * size + y) * size, row[arith.SIGMA], words, value)

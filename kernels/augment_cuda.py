@@ -1,16 +1,16 @@
-"""CUDA back end of augmentation: one thread a voxel, one launch a batch, from crops that lie on the device."""
+"""CUDA back end of augmentation: one thread a voxel, one launch a batch, from crops on the device."""
 
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from kernels import arith as extract_arith
 from kernels import augment_arith as arith
 from kernels import rng
 from kernels.augment import (
     MAX_VOXELS,
     MODES,
+    Table,
     check_table,
     grids,
     output_shape,
@@ -105,12 +105,20 @@ def launch_spread(masks, edge_voxels, out, stream=0):
         spread_kernel[blocks, THREADS, stream](masks[part], reach, half_width, total, out[part])
 
 
-def identifiers(table) -> Any:
+def identifiers(table: Table) -> Any:
     """Return int64 (b, 2): the crops, and the bits of the noise keys."""
     return np.stack([table.index, table.noise_key.view(np.int64)], axis=1)
 
 
-def augment(images, masks, table, out, dtype, space_to_depth, spread_already):
+def augment(
+    images: Any,
+    masks: Any,
+    table: Table,
+    out: Any,
+    dtype: str,
+    space_to_depth: bool,
+    spread_already: bool,
+) -> Any:
     """Do what `kernels.augment.augment` says for resident arrays, on the current stream."""
     check_table(table, space_to_depth)
     _check_resident(images, masks, table)
@@ -122,24 +130,23 @@ def augment(images, masks, table, out, dtype, space_to_depth, spread_already):
     if masks is not None and table.edge_voxels and not spread_already:
         masks = spread(masks, table.edge_voxels)
     elastic, scale = grids(table)
-    if elastic.size == 0:  # an empty array has no address on the device
-        elastic, scale = np.zeros((len(table.index), 3, 1, 1, 1), np.float32)[:, :, :0], np.float32(0)
     send = [identifiers(table), parameters(table), elastic, rng.normal_table()]
     ids, rows, grid, normals = (cuda.to_device(array, stream=stream) for array in send)
-    views = [_view(array) for array in (images, images if masks is None else masks)]
+    image, mask = _view(images), _view(images if masks is None else masks)
     settings = (scale, MODES.index(table.mask_mode), table.size, space_to_depth)
-    launch(*views, ids, rows, grid, settings, normals, _view(made).reshape(shape[0], -1), stream)
+    flat = _view(made).reshape(shape[0], -1)
+    launch(image, mask, ids, rows, grid, settings, normals, flat, stream)
     return made
 
 
-def spread(masks, edge_voxels):
+def spread(masks: Any, edge_voxels: float) -> Any:
     """Do what `kernels.augment.spread` says for a resident array, on the current stream."""
     out = _empty(masks, tuple(masks.shape), "uint8")
     launch_spread(_view(masks), edge_voxels, _view(out), _stream(masks))
     return out
 
 
-def _check_resident(images, masks, table) -> None:
+def _check_resident(images: Any, masks: Any, table: Table) -> None:
     if len(images.shape) != 4 or "int16" not in str(images.dtype) or np.prod(images.shape[1:]) > MAX_VOXELS:
         raise ValueError(f"`images` must be int16 (n, nz, ny, nx), got {images.dtype} {tuple(images.shape)}")
     if table.mask_mode != "none" and (masks is None or tuple(masks.shape) != tuple(images.shape)):
@@ -148,7 +155,7 @@ def _check_resident(images, masks, table) -> None:
         raise ValueError(f"`index` must be 0 to {len(images) - 1}")
 
 
-def _is_torch(array) -> bool:
+def _is_torch(array: Any) -> bool:
     return type(array).__module__.startswith("torch")
 
 

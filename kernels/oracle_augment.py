@@ -34,8 +34,8 @@ def positions(table: Table, k: int) -> Array:
     p = np.einsum("ij,jzyx->izyx", matrix[:, :3], voxel) + matrix[:, 3, None, None, None]
     if table.elastic is not None:
         basis = spline_basis(table.elastic.shape[-1], size)
-        p += np.einsum("aijk,zi,yj,xk->azyx", table.elastic[k].astype(np.float64), basis, basis, basis)
-    return p
+        p = p + np.einsum("aijk,zi,yj,xk->azyx", table.elastic[k].astype(np.float64), basis, basis, basis)
+    return np.asarray(p, np.float64)
 
 
 def spline_basis(points: int, size: int) -> Array:
@@ -43,7 +43,9 @@ def spline_basis(points: int, size: int) -> Array:
 
     The points lie ``h = (size - 1) / (points - 3)`` apart, the first at -h.
     """
-    knots = np.arange(points + 4, dtype=np.float64) - 3  # in spacings; the basis is complete on [0, points - 3]
+    knots = (
+        np.arange(points + 4, dtype=np.float64) - 3
+    )  # in spacings; the basis is complete on [0, points - 3]
     at = np.arange(size) * ((points - 3) / max(size - 1, 1))
     at = np.minimum(at, np.nextafter(points - 3, 0))  # the last voxel belongs to the last interval
     return np.asarray(interpolate.BSpline.design_matrix(at, knots, 3).toarray())
@@ -54,7 +56,7 @@ def normals(key: int, count: int) -> Array:
     quantile = NormalDist().inv_cdf
     everything = np.array([quantile((n + 0.5) / 65536) for n in range(65536)])
     halves = [half for counter in range(-(-count // 8)) for half in _halves(counter, key)]
-    return (everything / everything.std())[halves[:count]]
+    return np.asarray((everything / everything.std())[halves[:count]], np.float64)
 
 
 def spread(mask: NDArray[np.uint8], edge_voxels: float) -> Array:
@@ -64,7 +66,7 @@ def spread(mask: NDArray[np.uint8], edge_voxels: float) -> Array:
     found = mask.astype(np.float64)
     for axis in range(3):
         found = ndimage.convolve1d(found, tent / tent.sum(), axis=axis, mode="constant", cval=0.0)
-    return found
+    return np.asarray(found, np.float64)
 
 
 def _one(image: Any, mask: Any, table: Table, k: int) -> tuple[Array, Array]:

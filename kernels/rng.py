@@ -1,10 +1,10 @@
 """Counter-based random numbers: a function of (key, number), the same bits on every machine.
 
-Philox 4x32 with ten rounds (Salmon et al., SC11, section 3.3) turns a key and a counter into four 32-bit
-words. A word is two halves; each half picks a normal number from a table of 65,536 quantiles. The table is
-made once in float64, so normals are equal to the last bit on CPU and GPU, and one call yields eight.
+Philox 4x32 with ten rounds (Salmon et al., SC11, section 3.3) turns a key and a counter into four words of
+32 bits. A word is two halves; each picks a normal number from a table of 65,536 quantiles. The table is made
+once in float64, so normals are equal to the last bit on CPU and GPU, and one call yields eight.
 
-The normals reach 4.32 standard deviations (one normal in 65,536 lies beyond), have mean zero and variance one.
+The normals reach 4.32 standard deviations (one in 65,536 lies beyond); mean zero, variance one.
 """
 
 from functools import lru_cache
@@ -69,6 +69,6 @@ def normal_table() -> NDArray[np.float32]:
     quantile = NormalDist().inv_cdf
     upper = np.array([quantile((half + k + 0.5) / QUANTILES) for k in range(half)])
     table = np.concatenate([-upper[::-1], upper])
-    table = (table / np.sqrt(np.mean(table**2))).astype(np.float32)
+    table = np.asarray(table / np.sqrt(np.mean(table**2)), np.float32)
     table.flags.writeable = False
     return table

@@ -17,9 +17,15 @@ SOME_WINDOW: dict[str, Any] = {"low_hu": -1000, "width_hu": 1400}
 Batch = tuple[np.ndarray, np.ndarray, AugmentTable]
 
 
-def matrix(size: int, degrees: float = 0, scale: Any = 1.0, shift: Any = 0.0, shear: float = 0.0) -> np.ndarray:
+def matrix(
+    size: int, degrees: float = 0, scale: Any = 1.0, shift: Any = 0.0, shear: float = 0.0
+) -> np.ndarray:
     """Return a patch about the middle of the crop, turned about a skew axis."""
-    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([2, -1, 2]) / 3).as_matrix() if degrees else np.eye(3)
+    turn = (
+        Rotation.from_rotvec(np.deg2rad(degrees) * np.array([2, -1, 2]) / 3).as_matrix()
+        if degrees
+        else np.eye(3)
+    )
     linear = turn @ np.array([[1, shear, 0], [0, 1, -shear], [0, 0, 1]]) * np.asarray(scale)
     return np.column_stack([linear, CENTER + shift - linear @ np.full(3, (size - 1) / 2)])
 

@@ -1,4 +1,4 @@
-"""Run the CUDA kernels of augmentation in Numba's simulator: ``python -m tests.kernels.simulate_augment OUT``.
+"""Run the CUDA kernels of augmentation in the simulator: ``python -m tests.kernels.simulate_augment OUT``.
 
 As `tests.kernels.simulate`: a program of its own, on np.float32 scalars, equal to the CPU to the last bit.
 """

@@ -32,7 +32,11 @@ def assert_equals_oracle(batch: Batch, values: np.ndarray) -> None:
             ok = ~tolerances.undecided(soft[k], share_error)
             assert np.mean(~ok) <= MOST_UNDECIDED
         far = np.abs(values[k, ..., 0] - exact[k]) > error
-        assert not np.any(far & ok), (k, np.argwhere(far & ok)[:5], np.abs(values[k, ..., 0] - exact[k]).max())
+        assert not np.any(far & ok), (
+            k,
+            np.argwhere(far & ok)[:5],
+            np.abs(values[k, ..., 0] - exact[k]).max(),
+        )
         if rows.channels == 2:
             assert np.all(np.abs(values[k, ..., 1] - share[k]) <= share_error)
 
@@ -74,7 +78,9 @@ def test_any_batch_equals_oracle_and_definition(batch):
 def by_definition(batch: Batch, dtype: str, space_to_depth: bool = False) -> np.ndarray:
     images, masks, each = batch
     rows = Rows(each, dtype, space_to_depth)
-    out = np.full(rows.shape, POISON, rows.array_type) if dtype == "float32" else np.ones(rows.shape, np.uint16)
+    out = (
+        np.full(rows.shape, POISON, rows.array_type) if dtype == "float32" else np.ones(rows.shape, np.uint16)
+    )
     for k in range(len(rows)):
         rows.fill(k, images[k], masks[k], out[k], definition=True)
     return out
@@ -118,7 +124,9 @@ def test_a_patch_that_leaves_the_crop_sees_air():
 def test_space_to_depth_is_a_permutation():
     batch = cases(8)["everything_channel"]
     plain, packed = augment(*batch), augment(*batch, space_to_depth=True)
-    cells = plain.reshape(2, 4, 2, 4, 2, 4, 2, 2).transpose(0, 1, 3, 5, 2, 4, 6, 7)  # (b, z, y, x, dz, dy, dx, c)
+    cells = plain.reshape(2, 4, 2, 4, 2, 4, 2, 2).transpose(
+        0, 1, 3, 5, 2, 4, 6, 7
+    )  # (b, z, y, x, dz, dy, dx, c)
     np.testing.assert_array_equal(packed, cells.reshape(2, 4, 4, 4, 16))
 
 
@@ -162,7 +170,9 @@ def test_spread_equals_its_definition():
     for mask in crops(2)[1]:
         half_width = np.float32(2.7)
         total = np.float32(augment_arith.tent_total(2, half_width))
-        each = [augment_arith.spread_voxel(mask, *zyx, 2, half_width, total) for zyx in np.ndindex(mask.shape)]
+        each = [
+            augment_arith.spread_voxel(mask, *zyx, 2, half_width, total) for zyx in np.ndindex(mask.shape)
+        ]
         np.testing.assert_array_equal(spread(mask, 1.7), np.reshape(each, mask.shape))
     assert not spread(np.zeros((3, 4, 5), np.uint8), 1.7).any()
 

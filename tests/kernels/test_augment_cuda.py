@@ -39,7 +39,9 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, np.ndarr
 @pytest.mark.parametrize("name", CASES)
 def test_simulated_kernel_equals_cpu(simulated, name):
     """Bit for bit: the same float32 operations in the same order, contracted by neither."""
-    np.testing.assert_array_equal(simulated[name].view(np.uint32), augment(*cases(SIZE)[name]).view(np.uint32))
+    np.testing.assert_array_equal(
+        simulated[name].view(np.uint32), augment(*cases(SIZE)[name]).view(np.uint32)
+    )
 
 
 @needs_numba_cuda

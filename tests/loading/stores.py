@@ -11,12 +11,14 @@ from toolkit.store.reader import Store
 
 
 def make_store(path: Path, count: int = 10, side: int = 16, margin: int = 3, bare: int = 0) -> Store:
-    """Make a store of noise with ball-like masks; every third label is unknown, the last `bare` have no mask."""
+    """Make a store of noise; every third label is unknown, the last `bare` nodules have no mask."""
     rng = np.random.default_rng(count)
     images = rng.integers(-1024, 3072, (count, side, side, side)).astype(np.int16)
     masks = np.zeros(images.shape, np.uint8)
     inner = slice(side // 3, side - side // 3)
-    masks[: count - bare, inner, inner, inner] = rng.integers(1, 256, masks[: count - bare, inner, inner, inner].shape)
+    masks[: count - bare, inner, inner, inner] = rng.integers(
+        1, 256, masks[: count - bare, inner, inner, inner].shape
+    )
     nodules = [
         Nodule(
             nodule_id=f"n{i}", case_id=f"c{i}", patient_id=f"p{i}", label=(0.0, 1.0, None)[i % 3],

@@ -63,7 +63,9 @@ def test_batches_are_what_the_kernel_makes(plan, dtype, space_to_depth):
         got = got.contiguous().view(torch.uint16 if dtype == "bfloat16" else torch.float32).numpy()
         np.testing.assert_array_equal(got, expected)
         labels = [plan.store.nodules[i].label for i in index]
-        np.testing.assert_array_equal(label, np.array([np.nan if v is None else v for v in labels], np.float32))
+        np.testing.assert_array_equal(
+            label, np.array([np.nan if v is None else v for v in labels], np.float32)
+        )
 
 
 def test_memory_is_channels_last_and_not_copied(plan):
@@ -142,13 +144,14 @@ def test_what_is_impossible_is_refused_by_name(store, tmp_path):
         FusedLoader(Plan(store, sampler, preset("none"), 12), threads=0)
     with pytest.raises(UsageError, match="E-LOAD-001 setting dtype"):
         FusedLoader(Plan(store, sampler, preset("none"), 12, dtype="float16"))
-    with FusedLoader(Plan(store, sampler, preset("none"), 12)) as loader, pytest.raises(
-        UsageError, match="E-LOAD-001 setting first_step"
+    with (
+        FusedLoader(Plan(store, sampler, preset("none"), 12)) as loader,
+        pytest.raises(UsageError, match="E-LOAD-001 setting first_step"),
     ):
         loader.epoch(0, 5)
     bare = make_store(tmp_path / "bare", bare=4)
     Plan(bare, sampler, preset("light"), 12)
-    with pytest.raises(UsageError, match="E-AUG-004 setting mask_mode .*4 of 10 nodules have no mask"):
+    with pytest.raises(UsageError, match=r"E-AUG-004 setting mask_mode .*4 of 10 nodules have no mask"):
         Plan(bare, sampler, AugmentConfig(mask_mode="soft"), 12)
 
 

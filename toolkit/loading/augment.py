@@ -124,8 +124,9 @@ class AugmentConfig:
         _need_range("scale", self.scale, "0.25 to 4", 0.25, 4)
         _need("anisotropic_scale", self.anisotropic_scale, "1 to 2", 1, 2)
         _need("shear", self.shear, "0 to 0.5", 0, 0.5)
-        if not isinstance(self.flip_probability, tuple) or len(self.flip_probability) != 3:
-            _refuse("flip_probability", self.flip_probability, "three numbers, for z, y, x")
+        flips: object = self.flip_probability  # whatever a file said
+        if not isinstance(flips, tuple) or len(flips) != 3:
+            _refuse("flip_probability", flips, "three numbers, for z, y, x")
         for each in self.flip_probability:
             _need("flip_probability", each, "in [0, 1]", 0, 1)
         _need("shift_mm", self.shift_mm, "0 to 100 mm", 0, 100)
@@ -186,8 +187,8 @@ PRESETS = {
     # what changes no appearance: nodules have no up or left, and their centres are drawn by hand
     "light": AugmentConfig(flip_probability=(0.5, 0.5, 0.5), shift_mm=1.0),
     # what the store's default margin holds. Any diameter within 10 %, so that size keeps its meaning; 15
-    # degrees and 2 mm, since a reader's centre is no better; noise from a standard to a low dose (0.02 is 28 HU);
-    # window, gain and gamma for kernels and scanners, which move a soft-tissue nodule by tens of HU
+    # degrees and 2 mm, since a reader's centre is no better; noise from a standard to a low dose (0.02 is
+    # 28 HU); window, gain and gamma for kernels and scanners, which move a soft-tissue nodule by tens of HU
     "default": AugmentConfig(
         rotation_degrees=15.0,
         scale=(1 / 1.1, 1.1),

@@ -58,7 +58,9 @@ class CropGeometry:
         if not 1 <= self.size <= self.side:
             action = "Nothing done; choose a smaller size or preprocess again with a larger one"
             raise UsageError(
-                Problem("E-AUG-003", "size is wrong", f"{self.size} voxels", f"1 to {self.side} voxels", action)
+                Problem(
+                    "E-AUG-003", "size is wrong", f"{self.size} voxels", f"1 to {self.side} voxels", action
+                )
             )
 
 

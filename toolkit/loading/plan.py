@@ -69,7 +69,9 @@ class Plan:
         if self.config.mask_mode != "none":
             bare = sum(nodule.mask_source == "none" for nodule in self.store.nodules)
             if bare:
-                measured = f"mask_mode {self.config.mask_mode}, {bare} of {len(self.store)} nodules have no mask"
+                measured = (
+                    f"mask_mode {self.config.mask_mode}, {bare} of {len(self.store)} nodules have no mask"
+                )
                 action = "Nothing done; use mask_mode none, or a store whose nodules all have masks"
                 raise UsageError(Problem("E-AUG-004", "setting mask_mode is wrong", measured, "", action))
 
@@ -99,7 +101,9 @@ def cores() -> int:
 
 def refuse(name: str, measured: str, expected: str) -> None:
     """Raise `UsageError` E-LOAD-001 on a setting."""
-    problem = Problem("E-LOAD-001", f"setting {name} is wrong", measured, expected, "Nothing done; correct it")
+    problem = Problem(
+        "E-LOAD-001", f"setting {name} is wrong", measured, expected, "Nothing done; correct it"
+    )
     raise UsageError(problem)
 
 

@@ -181,8 +181,7 @@ class _Slot:
         shapes = ((b, 2), (b, parameters(table).shape[1]), elastic.shape)
         types = (torch.int64, torch.float32, torch.float32)
         pinned = tuple(
-            torch.empty(shape, dtype=each, pin_memory=True)
-            for shape, each in zip(shapes, types, strict=True)
+            torch.empty(shape, dtype=each, pin_memory=True) for shape, each in zip(shapes, types, strict=True)
         )
         shape = output_shape(table, plan.space_to_depth)
         image = torch.empty(shape, dtype=getattr(torch, plan.dtype), device=device)

@@ -16,10 +16,10 @@ HU there is interpolated trilinearly; each of the eight neighbours that lies out
 
 The weight is 1 or 0 with mask mode ``hard`` (occupancy of at least a half), the occupancy in [0, 1]
 with ``soft``; where it is 0, v is 0. Mode ``channel`` leaves v alone and adds the occupancy as a second
-channel. With ``edge_voxels`` above 0 the mask is first spread in the crop, on the crop's own voxels, by a tent
-of half-width ``1 + edge_voxels`` whose weights add up to one, and rounded to 255ths (`kernels.augment.spread`);
-then all goes on as if that were the mask. A gamma other than 1 needs a window. A row of the identity (a
-whole-voxel shift, no window, gamma and gain 1, the rest 0) is a bit-exact copy.
+channel. With ``edge_voxels`` above 0 the mask is first spread in the crop, on the crop's own voxels, by a
+tent of half-width ``1 + edge_voxels`` whose weights add up to one, and rounded to 255ths
+(`kernels.augment.spread`); then all goes on as if that were the mask. A gamma other than 1 needs a window.
+A row of the identity (a whole-voxel shift, no window, gamma and gain 1, the rest 0) is a bit-exact copy.
 """
 
 from dataclasses import dataclass
