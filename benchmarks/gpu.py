@@ -27,7 +27,7 @@ class _Volume:
     def __init__(self, patient) -> None:
         self.geometry, self._hu = patient.geometry, patient.hu
 
-    def read_boxes(self, boxes):
+    def read_boxes(self, boxes, tally=None):
         return [self._hu[box.slices].copy() for box in boxes]
 
 
