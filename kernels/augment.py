@@ -125,8 +125,10 @@ class Rows:
         check_table(table, space_to_depth)
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"`dtype` on the CPU must be float32 or bfloat16, got {dtype}")
+        from kernels import _compiled_augment as compiled
         from kernels import rng
 
+        self._fast, self._definition = compiled.augment_rows, compiled.augment_direct
         self.array_type = np.dtype(np.float32 if dtype == "float32" else np.uint16)
         self.shape = output_shape(table, space_to_depth)
         self.mode = MODES.index(table.mask_mode)
@@ -154,8 +156,6 @@ class Rows:
 
         `definition` takes the slow path, voxel by voxel, which the fast one is tested against.
         """
-        from kernels import _compiled_augment as compiled
-
         check_crop("images", image, np.int16)
         if self.mode == 0:
             mask = np.zeros((0, 0, 0), np.uint8)
@@ -166,7 +166,7 @@ class Rows:
             check_crop("masks", mask, np.uint8)
             if self.edge_voxels and not spread_already:
                 mask = spread(mask, self.edge_voxels)
-        kernel = compiled.augment_direct if definition else compiled.augment_rows
+        kernel = self._definition if definition else self._fast
         kernel(
             image,
             mask,
