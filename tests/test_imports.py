@@ -20,7 +20,7 @@ ALLOWED = {
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
-    "toolkit.report": BASE | {"toolkit.store", "toolkit.progress"},
+    "toolkit.report": BASE | {"kernels", "toolkit.store", "toolkit.loading", "toolkit.progress"},
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.cli": BASE

@@ -19,6 +19,14 @@ def inspect(
         int | None,
         typer.Option(min=1, metavar="N", help="Show N nodules at most: flagged ones, then an even sample."),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Write STORE/augment.html, too: the same nodules under draws of a preset (none, light, "
+            "default, strong), by the fused kernel and by DALI.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no such page.")] = False,
     json: Json = False,
 ) -> int:
@@ -33,10 +41,21 @@ def inspect(
     page = out or store / "qc.html"
     found = inspect_store(store, default_margin, nodules)
     write_page(page, found.page, force=force)
+    second = None
+    if augment is not None and found.flags:
+        from toolkit.loading.augment import preset
+        from toolkit.report.augment_page import make_page
+        from toolkit.store.reader import Store
+
+        second = page.with_name("augment.html")
+        write_page(second, make_page(Store.open(store), preset(augment), augment), force=force)
     if json:
-        print_json({"store": str(store), "page": str(page), **as_json(found)})
+        pages = {"page": str(page), "augment_page": second and str(second)}
+        print_json({"store": str(store), **pages, **as_json(found)})
         return 0
     flagged = sum(bool(keys) for keys in found.flags)
     told = f"{len(found.flags)} nodules, {flagged} flagged, {len(found.sheet.indices)} shown"
     typer.echo(f"{page}: {told}, {len(found.page) / 1e6:.1f} MB")
+    if second is not None:
+        typer.echo(f"{second}: {augment}")
     return 0

@@ -154,7 +154,7 @@ def build(
 
     Raises `UsageError` E-LOAD-021 where DALI is not installed.
     """
-    pipeline = _dali().Pipeline(batch, threads, device_id, prefetch_queue_depth=depth)
+    pipeline = load_dali().Pipeline(batch, threads, device_id, prefetch_queue_depth=depth)
     with pipeline:
         pipeline.set_outputs(_output(chain, _sources(chain, source, gpu=device_id is not None)))
     pipeline.build()
@@ -235,7 +235,7 @@ def _with_channel(name: str, crops: Sequence[NDArray[Any]], dtype: type[np.gener
     return [crop[..., None] for crop in crops]
 
 
-def _dali() -> Any:
+def load_dali() -> Any:
     """Import DALI; raise `UsageError` E-LOAD-021 where it is not installed."""
     try:
         import nvidia.dali as dali
