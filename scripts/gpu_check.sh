@@ -15,3 +15,5 @@ echo "== tests" >&2
 python -m pytest -m gpu -ra
 echo "== GPU and CPU make the same store (within 1 HU)" >&2
 python -m benchmarks.gpu
+echo "== GPU and CPU make the same batches; the loaders' speed, and DALI's" >&2
+python -m benchmarks.gpu_augment
