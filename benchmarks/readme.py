@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,35 +26,52 @@ SHOWN = {
     "kernel/0.6mm/ratio/sitk-image+mask / toolkit-image+mask": "kernel, equal output: image and mask",
     "kernel/1.0mm/ratio/sitk-image / toolkit-image": "kernel, 1 mm (ours filters, SimpleITK does not): image",
     "kernel/0.6mm-oblique/ratio/sitk-image / toolkit-image": "kernel, oblique, equal output: image",
+    "augment/plain/fused": "augmentation, 64^3: warp, window, gain, bias",
+    "augment/noise/fused": "augmentation with noise",
+    "augment/elastic/fused": "augmentation, elastic",
+    "augment/plain/ratio/fused / dali": "against DALI's CPU pipeline, the same patches",
+    "augment/plain/ratio/fused / torch": "against torch affine_grid + grid_sample, the same patches",
+    "augment/plain/ratio/fused / monai": "against MONAI Affine without metadata, the same patches",
+    "augment/plain/ratio/fused / torchio": "against TorchIO's affine and crop",
 }
 
 
-def newest() -> Path | None:
-    """Return the newest file of results by its date, then by its name."""
-    files = (ROOT / "benchmarks" / "results").glob("*.jsonl")
-    return max(files, key=lambda path: (path.stem.split("_")[1], path.stem), default=None)
+def newest() -> list[Path]:
+    """Return the files of results of the device that was measured last, oldest first."""
+    files = sorted((ROOT / "benchmarks" / "results").glob("*.jsonl"), key=lambda path: _when(path))
+    return [path for path in files if path.stem.split("_")[0] == files[-1].stem.split("_")[0]]
 
 
-def table(results: Path) -> str:
-    """Return the figures of a file of results as Markdown."""
-    rows = {row["name"]: row for row in map(json.loads, results.read_text().splitlines())}
-    about = next(iter(rows.values()))
-    versions = ", ".join(
-        f"{name} {number}" for name, number in about["versions"].items() if name != "toolkit"
-    )
+def _when(path: Path) -> tuple[str, str]:
+    return path.stem.split("_")[1], path.stem
+
+
+def table(results: Sequence[Path]) -> str:
+    """Return the figures of some files as Markdown, of each its latest measurement."""
+    rows, where = {}, {}
+    for path in results:
+        for row in map(json.loads, path.read_text().splitlines()):
+            rows[row["name"]], where[row["name"]] = row, path.name
+    shown = [name for name in SHOWN if name in rows]
+    used = list(dict.fromkeys(where[name] for name in shown))
+    about = rows[shown[0]]
+    versions = dict(pair for name in shown for pair in rows[name]["versions"].items() if pair[0] != "toolkit")
+    commits = dict.fromkeys(f"{rows[name]['commit'][:10]} ({rows[name]['date']})" for name in shown)
     lines = [
-        f"{about['cores']} cores of {about['cpu']}, {about['date']}, commit {about['commit'][:10]};",
-        f"{versions}.",
-        "Median of measurements taken in turn in one run, warm page cache, two processes a side (the kernel",
-        f"on one thread). All figures, losses too: `benchmarks/results/{results.name}`.",
+        f"{about['cores']} cores of {about['cpu']}, commits {', '.join(commits)};",
+        f"{', '.join(f'{name} {number}' for name, number in versions.items())}.",
+        "Median of measurements taken in turn in one run, warm page cache, two processes or threads a side",
+        "(the extraction kernel on one). All figures, losses too: "
+        + ", ".join(f"`benchmarks/results/{name}`" for name in used)
+        + ".",
         "",
         "| what | median | p20 to p80 | n |",
         "|---|---|---|---|",
     ]
-    for name, label in SHOWN.items():
+    for name in shown:
         row = rows[name]
         spread = f"{row['p20']:.3g} to {row['p80']:.3g}" if row["n"] > 1 else ""
-        lines.append(f"| {label} | {row['value']:.3g} {row['unit']} | {spread} | {row['n']} |")
+        lines.append(f"| {SHOWN[name]} | {row['value']:.3g} {row['unit']} | {spread} | {row['n']} |")
     return "\n".join(lines) + "\n"
 
 
