@@ -70,9 +70,13 @@ def table(results: Sequence[Path]) -> str:
     ]
     for name in shown:
         row = rows[name]
-        spread = f"{row['p20']:.3g} to {row['p80']:.3g}" if row["n"] > 1 else ""
-        lines.append(f"| {SHOWN[name]} | {row['value']:.3g} {row['unit']} | {spread} | {row['n']} |")
+        spread = f"{_number(row['p20'])} to {_number(row['p80'])}" if row["n"] > 1 else ""
+        lines.append(f"| {SHOWN[name]} | {_number(row['value'])} {row['unit']} | {spread} | {row['n']} |")
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def render(text: str) -> str:
