@@ -85,26 +85,34 @@ def _tested(source, outside, cell, fraction, begin, end, value):
 
 
 @njit
-def _untested(flat, plane, line, cell, fraction, begin, end, pairs, value):
-    """Interpolate voxels [begin, end) of a row of an int16 volume whose neighbours all exist.
+def _first_neighbours(plane, line, cell, at):
+    """Write where in the flat volume the first of the eight neighbours of each voxel of a row lies."""
+    cz, cy, cx = cell[0], cell[1], cell[2]
+    for x in range(at.shape[0]):
+        at[x] = np.int32(np.int32(cz[x] * plane) + np.int32(cy[x] * line)) + cx[x]
 
-    Loads from all over, which no processor vectorises well, go first, to ``pairs`` int32 (4, size).
-    """
+
+@njit
+def _load_pairs(flat, plane, line, at, begin, end, pairs):
+    """Write the eight neighbours of voxels [begin, end) of a row as four pairs along x."""
     # slices, so that indices begin at 0: a begin that might be negative is tested at every access
-    cz, cy, cx = cell[0, begin:end], cell[1, begin:end], cell[2, begin:end]
-    fz, fy, fx = fraction[0, begin:end], fraction[1, begin:end], fraction[2, begin:end]
+    a, b, c, d = pairs[0, begin:end], pairs[1, begin:end], pairs[2, begin:end], pairs[3, begin:end]
+    at = at[begin:end]
+    for x in range(at.shape[0]):
+        first = np.int64(at[x])
+        a[x], b[x] = _pair(flat, first), _pair(flat, first + line)
+        c[x], d[x] = _pair(flat, first + plane), _pair(flat, first + plane + line)
+
+
+@njit
+def _blend_pairs(pairs, fraction, value):
+    """Interpolate a row between the eight neighbours of each voxel; rubbish where they were not loaded."""
     a, b, c, d = pairs[0], pairs[1], pairs[2], pairs[3]
-    out = value[begin:end]
-    for x in range(out.shape[0]):
-        d[x] = np.int32(np.int32(cz[x] * plane) + np.int32(cy[x] * line)) + cx[x]
-    for x in range(out.shape[0]):
-        at = np.int64(d[x])
-        a[x], b[x] = _pair(flat, at), _pair(flat, at + line)
-        c[x], d[x] = _pair(flat, at + plane), _pair(flat, at + plane + line)
-    for x in range(out.shape[0]):
+    fz, fy, fx = fraction[0], fraction[1], fraction[2]
+    for x in range(value.shape[0]):
         near = arith.lerp(_along_x(a[x], fx[x]), _along_x(b[x], fx[x]), fy[x])
         far = arith.lerp(_along_x(c[x], fx[x]), _along_x(d[x], fx[x]), fy[x])
-        out[x] = arith.lerp(near, far, fz[x])
+        value[x] = arith.lerp(near, far, fz[x])
 
 
 @njit
@@ -148,17 +156,23 @@ def _row_noise(normals, key, start, sigma, words, value):
 def _write_row(out, z, y, size, channels, halved, channel, value):
     """Write one channel of a row of the output."""
     begin = arith.output_index(z, y, 0, size, channels, halved) + channel
-    if not halved:
-        if channels == 1:
-            for x in range(size):
-                out[begin + x] = _encode(out, value[x])
-        else:
-            for x in range(size):
-                out[begin + 2 * x] = _encode(out, value[x])
-        return
-    for x in range(size // 2):
-        at = begin + x * 8 * channels
-        out[at], out[at + channels] = _encode(out, value[2 * x]), _encode(out, value[2 * x + 1])
+    if halved:
+        for x in range(size // 2):
+            at = begin + x * 8 * channels
+            out[at], out[at + channels] = _encode(out, value[2 * x]), _encode(out, value[2 * x + 1])
+    elif channels == 1:
+        _write_run(out, begin, value)
+    else:
+        for x in range(size):
+            out[begin + 2 * x] = _encode(out, value[x])
+
+
+@njit
+def _write_run(out, begin, value):
+    """Write values side by side."""
+    run = out[begin : begin + value.shape[0]]
+    for x in range(value.shape[0]):
+        run[x] = _encode(out, value[x])
 
 
 @njit
@@ -181,7 +195,7 @@ def augment_rows(image, mask, row, key, elastic, spline_scale, mode, normals, si
     flat, plane, line = image.reshape(image.size), shape[1] * shape[2], shape[2]
     cell, fraction = np.empty((3, size), np.int32), np.empty((3, size), np.float32)
     value, share = np.empty(size, np.float32), np.empty(size, np.float32)
-    pairs = np.empty((4, size), np.int32)
+    at, pairs = np.empty(size, np.int32), np.zeros((4, size), np.int32)
     controls = np.empty(elastic.shape[1], np.float32)
     words, box = np.empty((4, size // 8 + 2), np.uint32), np.empty(6, np.int32)
     columns = spline_columns(size, elastic.shape[1], spline_scale)
@@ -198,7 +212,9 @@ def augment_rows(image, mask, row, key, elastic, spline_scale, mode, normals, si
                 _write_row(out, z, y, size, channels, halved, 0, share)
                 continue
             begin, end = inner_run(cell, shape, not bent)
-            _untested(flat, plane, line, cell, fraction, begin, end, pairs, value)
+            _first_neighbours(plane, line, cell, at)
+            _load_pairs(flat, plane, line, at, begin, end, pairs)
+            _blend_pairs(pairs, fraction, value)
             if begin > 0:
                 _tested(image, arith.AIR, cell, fraction, 0, begin, value)
             if end < size:

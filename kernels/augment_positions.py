@@ -73,14 +73,25 @@ def spline_columns(size, points, spline_scale):
 
 
 @njit
-def is_inner(cell, shape, step):
-    """Tell whether every `step`-th voxel of a row has eight neighbours that exist."""
+def ends_are_inner(cell, shape):
+    """Tell whether the first and the last voxel of a row have eight neighbours that exist."""
+    outside = False
     for axis in range(3):
-        whole, last = cell[axis], shape[axis] - 2
-        for x in range(0, whole.shape[0], step):
-            if whole[x] < 0 or whole[x] > last:
-                return False
-    return True
+        first, end, last = cell[axis, 0], cell[axis, cell.shape[1] - 1], shape[axis] - 2
+        outside |= (first < 0) | (first > last) | (end < 0) | (end > last)
+    return not outside
+
+
+@njit
+def all_are_inner(cell, shape):
+    """Tell whether all voxels of a row have eight neighbours that exist."""
+    cz, cy, cx = cell[0], cell[1], cell[2]
+    outside = False
+    for x in range(cz.shape[0]):  # to the end, whatever is found: a loop with an exit is not vectorised
+        outside |= (cz[x] < 0) | (cz[x] > shape[0] - 2)
+        outside |= (cy[x] < 0) | (cy[x] > shape[1] - 2)
+        outside |= (cx[x] < 0) | (cx[x] > shape[2] - 2)
+    return not outside
 
 
 @njit
@@ -90,7 +101,7 @@ def inner_run(cell, shape, straight):
     Along a straight row positions rise or fall, whatever the rounding: its two ends say it for all.
     """
     size = cell.shape[1]
-    if is_inner(cell, shape, max(size - 1, 1) if straight else 1):
+    if ends_are_inner(cell, shape) if straight else all_are_inner(cell, shape):
         return 0, size
     begin, end = size, size
     for x in range(size):
