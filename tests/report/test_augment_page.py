@@ -42,9 +42,9 @@ def test_nodules_of_all_sizes_are_chosen(tmp_path: Path) -> None:
 def test_the_command_writes_both_pages(tmp_path: Path) -> None:
     make(tmp_path / "s", 3)
     words = [sys.executable, "-m", "toolkit", "inspect", str(tmp_path / "s"), "--augment"]
-    done = subprocess.run([*words, "light"], capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "s" / "augment.html").is_file()
-    wrong = subprocess.run([*words, "heavy"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*words, "--preset", "heavy"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert "E-AUG-001" in wrong.stderr
+    assert "heavy" in wrong.stderr

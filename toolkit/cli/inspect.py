@@ -1,7 +1,7 @@
 """``toolkit inspect``: a page that shows a store."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,13 +20,14 @@ def inspect(
         typer.Option(min=1, metavar="N", help="Show N nodules at most: flagged ones, then an even sample."),
     ] = None,
     augment: Annotated[
-        str | None,
+        bool,
         typer.Option(
-            metavar="PRESET",
-            help="Write STORE/augment.html, too: the same nodules under draws of a preset (none, light, "
-            "default, strong), by the fused kernel and by DALI.",
+            "--augment", help="Write augment.html, too: the same nodules under many draws, fused beside DALI."
         ),
-    ] = None,
+    ] = False,
+    preset: Annotated[
+        Literal["none", "light", "default", "strong"], typer.Option(help="Which draws --augment shows.")
+    ] = "default",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no such page.")] = False,
     json: Json = False,
 ) -> int:
@@ -42,13 +43,13 @@ def inspect(
     found = inspect_store(store, default_margin, nodules)
     write_page(page, found.page, force=force)
     second = None
-    if augment is not None and found.flags:
-        from toolkit.loading.augment import preset
+    if augment and found.flags:
+        from toolkit.loading.augment import PRESETS
         from toolkit.report.augment_page import make_page
         from toolkit.store.reader import Store
 
         second = page.with_name("augment.html")
-        write_page(second, make_page(Store.open(store), preset(augment), augment), force=force)
+        write_page(second, make_page(Store.open(store), PRESETS[preset], preset), force=force)
     if json:
         pages = {"page": str(page), "augment_page": second and str(second)}
         print_json({"store": str(store), **pages, **as_json(found)})
@@ -57,5 +58,5 @@ def inspect(
     told = f"{len(found.flags)} nodules, {flagged} flagged, {len(found.sheet.indices)} shown"
     typer.echo(f"{page}: {told}, {len(found.page) / 1e6:.1f} MB")
     if second is not None:
-        typer.echo(f"{second}: {augment}")
+        typer.echo(f"{second}: {preset}")
     return 0
