@@ -9,7 +9,12 @@ import pytest
 from tests.archive.mask_files import write_rt, write_seg
 from tests.preprocess.archives import identity, run, write_itk
 from tests.preprocess.test_formats_agree import crops, same
+from tests.real import real_data, unpack
+from toolkit.archive.catalog import catalog
+from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.region_rule import RegionRule
+from toolkit.archive.regions import find
 from toolkit.errors import StoreError
 from toolkit.phantom.anatomy import make_patient
 from toolkit.phantom.write_dicom import write_dicom
@@ -90,3 +95,32 @@ def test_the_pattern_is_part_of_the_store(archives, tmp_path: Path) -> None:
         run(root / "rtstruct", tmp_path / "s")
     none = Settings(spacing_mm=1.0, size=24, margin=4, regions=RegionRule("tumour"))
     assert (run(root / "seg", tmp_path / "t", settings=none).empty) == 1
+
+
+@pytest.mark.real
+def test_the_readers_nodule_of_a_real_scan_in_three_formats(tmp_path):
+    """LIDC XML, and its consensus mask written by highdicom and by rt-utils: one crop, bit for bit."""
+    scan = unpack(real_data("lidc-idri-0001_ct133.tar.xz"), tmp_path / "lidc")
+    (case,) = catalog(scan, None, SeriesRules(), IndexCache(None)).cases
+    ((finding,), _) = find(case, case.source, 3.0)
+    mask = np.zeros(case.source.geometry.shape_zyx, bool)
+    mask[finding.box.slices] = finding.mask > 0
+    assert case.source.reorientation.order == (0, 1, 2)
+    mask = mask[tuple(slice(None, None, -1 if flip else 1) for flip in case.source.reorientation.flips)]
+    slices = [pydicom.dcmread(file.path) for file in case.source.files]
+    for name in ("seg", "rtstruct"):
+        (tmp_path / name).mkdir()
+        for number, d in enumerate(slices):
+            d.FrameOfReferenceUID = slices[0].FrameOfReferenceUID  # anonymisation gave each slice its own
+            d.save_as(tmp_path / name / f"{number:03d}.dcm")
+    write_seg(tmp_path / "seg" / "seg.dcm", slices, mask.astype(np.uint8))
+    write_rt(tmp_path / "rtstruct" / "rt.dcm", tmp_path / "rtstruct", {"nodule": mask})
+    found = []
+    for name in ("lidc", "seg", "rtstruct"):
+        run(tmp_path / name, tmp_path / f"store-{name}", settings=Settings())
+        found.append(Store.open(tmp_path / f"store-{name}"))
+    assert [len(store) for store in found] == [1, 1, 1]
+    for store in found[1:]:
+        np.testing.assert_array_equal(store.image(0), found[0].image(0))
+        np.testing.assert_array_equal(store.mask(0), found[0].mask(0))
+        assert store.nodules[0].volume_mm3 == pytest.approx(found[0].nodules[0].volume_mm3)
