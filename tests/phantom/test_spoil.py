@@ -18,7 +18,6 @@ from toolkit.store import Store
 from toolkit.store.ledger import committed, read_ledger
 
 FORMATS = ("dicom", "nifti")
-# Checks that come with the readers of SEG and RTSTRUCT and with the judgement of pixels.
 SAME_SCAN = ("shuffled", "copied-slice", "localizer", "varying-rescale")
 
 

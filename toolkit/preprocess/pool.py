@@ -96,7 +96,7 @@ class Pool(Generic[T, R]):
 
     def _receive(self, worker: _Worker) -> R | Died | Failed:
         try:
-            result: R | Failed = _receive(worker.connection)
+            result: R | Failed = receive_result(worker.connection)
         except (EOFError, ConnectionResetError):
             worker.process.join()
             self._idle.append(self._start())
@@ -167,12 +167,12 @@ def _serve(connection: "Connection[Any, Any]") -> None:
         except Exception as error:  # a bug or a hostile file: the case fails, the run goes on
             result = Failed(f"{type(error).__name__}: {error}")
         try:
-            _send(connection, result)
+            send_result(connection, result)
         except (BrokenPipeError, ConnectionResetError):
             return
 
 
-def _send(connection: "Connection[Any, Any]", result: Any) -> None:
+def send_result(connection: "Connection[Any, Any]", result: Any) -> None:
     """Send a result; its large arrays lie in memory that the receiver maps, where the system has that."""
     large: list[memoryview] = []
 
@@ -200,8 +200,8 @@ def _send(connection: "Connection[Any, Any]", result: Any) -> None:
             os.close(descriptor)
 
 
-def _receive(connection: "Connection[Any, Any]") -> Any:
-    """Receive what `_send` sent; its large arrays are read-only maps, freed with the last of them."""
+def receive_result(connection: "Connection[Any, Any]") -> Any:
+    """Receive what `send_result` sent; its large arrays are read-only maps, freed with the last of them."""
     data, sizes = connection.recv()
     if not sizes:
         return pickle.loads(data)  # noqa: S301  # from a process of our own
