@@ -20,7 +20,41 @@ ALLOWED = {
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
-    "toolkit.report": BASE | {"kernels", "toolkit.store", "toolkit.loading", "toolkit.progress"},
+    "toolkit.evaluation": BASE | {"toolkit.store"},
+    "toolkit.models": BASE | {"toolkit.store", "toolkit.evaluation", "toolkit.loading", "toolkit.device"},
+    "toolkit.training": BASE
+    | {
+        "toolkit.store",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.evaluation",
+        "toolkit.progress",
+        "toolkit.device",
+    },
+    "toolkit.inference": BASE
+    | {
+        "toolkit.archive",
+        "toolkit.preprocess",
+        "toolkit.store",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.evaluation",
+        "toolkit.training",
+        "toolkit.progress",
+        "toolkit.device",
+    },
+    "toolkit.report": BASE
+    | {
+        "kernels",
+        "toolkit.store",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.evaluation",
+        "toolkit.training",
+        "toolkit.inference",
+        "toolkit.progress",
+        "toolkit.device",
+    },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.cli": BASE
@@ -31,6 +65,10 @@ ALLOWED = {
         "toolkit.report",
         "toolkit.loading",
         "toolkit.phantom",
+        "toolkit.models",
+        "toolkit.training",
+        "toolkit.evaluation",
+        "toolkit.inference",
         "toolkit.device",
     },
 }
@@ -82,6 +120,9 @@ def test_every_room_is_in_the_table() -> None:
         "toolkit.store",
         "toolkit.loading.split_file",
         "toolkit.loading.sampler",
+        "toolkit.evaluation.labels",
+        "toolkit.models.folder",
+        "toolkit.training.config",
         "toolkit.cli",
     ],
 )

@@ -1,0 +1,1 @@
+"""Numbers that can be trusted: metrics with intervals, thresholds, calibration. NumPy only, no network."""

@@ -1,0 +1,52 @@
+"""From a raw logit to a probability: calibrated on validation, then moved to a declared prevalence."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A straight line on the raw logit, and the prevalence at which it holds.
+
+    Attributes
+    ----------
+    slope, intercept
+        Calibrated logit = slope x raw logit + intercept; the slope is above 0, so that ranks stay.
+    prevalence
+        Of the nodules that it was fitted on, in (0, 1).
+    method
+        ``platt``: both were fitted; ``shift``: too few nodules for a slope, the effective prior of training
+        was exchanged for `prevalence`; ``none``: the members of an ensemble are calibrated already.
+    """
+
+    slope: float
+    intercept: float
+    prevalence: float
+    method: Literal["platt", "shift", "none"]
+
+    def logit(self, raw: Floats, prevalence: float | None = None) -> Floats:
+        """Return calibrated logits, float64 (n,), at another prevalence where one is given."""
+        line = self.slope * np.asarray(raw, np.float64) + self.intercept
+        return line if prevalence is None else line + log_odds(prevalence) - log_odds(self.prevalence)
+
+    def probability(self, raw: Floats, prevalence: float | None = None) -> Floats:
+        """Return calibrated probabilities, float64 (n,), at another prevalence where one is given."""
+        return sigmoid(self.logit(raw, prevalence))
+
+
+def log_odds(probability: float) -> float:
+    """Return log(p / (1 - p))."""
+    return math.log(probability) - math.log1p(-probability)
+
+
+def sigmoid(logit: Floats) -> Floats:
+    """Return 1 / (1 + exp(-x)) without overflow, float64."""
+    from scipy.special import expit
+
+    return np.asarray(expit(np.asarray(logit, np.float64)), np.float64)

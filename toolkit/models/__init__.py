@@ -1,0 +1,1 @@
+"""Networks, and the folder in which a trained one is kept."""

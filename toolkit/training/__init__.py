@@ -1,0 +1,1 @@
+"""From a store and a split to a trained model: configuration, step, loop, checkpoints."""
