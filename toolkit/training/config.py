@@ -35,7 +35,7 @@ class Model(Section):
     """
 
     name: str = "densenet121"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     stem_stride: Literal[1, 2] = 2
     measured: tuple[str, ...] = ()
     options: dict[str, Any] = {}
@@ -44,15 +44,15 @@ class Model(Section):
 class Input(Section):
     """The patch: `size` voxels along each side, 0 for all of the crop without its margin."""
 
-    size: int = Field(0, ge=0, le=512)
+    size: int = Field(default=0, ge=0, le=512)
 
 
 class Labels(Section):
     """What is learned and what is scored; see `toolkit.evaluation.labels.LabelRule`."""
 
     source: Literal["label", "rating"] = "label"
-    benign_to: float = Field(0.5, ge=0, lt=1)
-    malignant_from: float = Field(0.5, gt=0, le=1)
+    benign_to: float = Field(default=0.5, ge=0, lt=1)
+    malignant_from: float = Field(default=0.5, gt=0, le=1)
 
     @property
     def rule(self) -> LabelRule:
@@ -67,10 +67,10 @@ class Loss(Section):
     absent. `focal_gamma` and `adjust_tau` belong to the balances of their names.
     """
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    pos_weight: float | None = Field(None, gt=0)
-    focal_gamma: float = Field(2.0, ge=0)
-    adjust_tau: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    pos_weight: float | None = Field(default=None, gt=0)
+    focal_gamma: float = Field(default=2.0, ge=0)
+    adjust_tau: float = Field(default=1.0, gt=0)
 
 
 class Optimizer(Section):
@@ -80,12 +80,12 @@ class Optimizer(Section):
     which validation and the model file use (0: the weights as they are).
     """
 
-    lr: float = Field(3e-4, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    final_share: float = Field(0.01, ge=0, le=1)
-    clip_norm: float = Field(1.0, ge=0)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    lr: float = Field(default=3e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    final_share: float = Field(default=0.01, ge=0, le=1)
+    clip_norm: float = Field(default=1.0, ge=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
 
 
 class Selection(Section):
@@ -96,9 +96,9 @@ class Selection(Section):
     """
 
     metric: Metric = "auroc"
-    smoothing: int = Field(5, ge=1)
-    min_epochs: int = Field(10, ge=1)
-    patience: int = Field(15, ge=0)
+    smoothing: int = Field(default=5, ge=1)
+    min_epochs: int = Field(default=10, ge=1)
+    patience: int = Field(default=15, ge=0)
 
 
 class Threshold(Section):
@@ -108,9 +108,9 @@ class Threshold(Section):
     """
 
     goal: Literal["sensitivity", "specificity", "balanced_accuracy", "f_beta", "cost"] = "balanced_accuracy"
-    at: float = Field(0.9, gt=0, lt=1)
-    beta: float = Field(2.0, gt=0)
-    miss_cost: float = Field(10.0, gt=0)
+    at: float = Field(default=0.9, gt=0, lt=1)
+    beta: float = Field(default=2.0, gt=0)
+    miss_cost: float = Field(default=10.0, gt=0)
     wish: Literal["recall", "precision"] | None = None
 
     @property
@@ -125,7 +125,7 @@ class Compute(Section):
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
     channels_last: bool = True
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
 
 
 class Logging(Section):
@@ -145,12 +145,12 @@ class TrainConfig(Section):
     `force_double_balance` allows, as an experiment, what is refused otherwise.
     """
 
-    epochs: int = Field(60, ge=1)
-    batch: int = Field(32, ge=2)
-    seed: int = Field(0, ge=0, lt=2**63)
+    epochs: int = Field(default=60, ge=1)
+    batch: int = Field(default=32, ge=2)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     balance: Balance = "sampler"
-    positives: int = Field(0, ge=0)
-    prevalence: float | None = Field(None, gt=0, lt=1)
+    positives: int = Field(default=0, ge=0)
+    prevalence: float | None = Field(default=None, gt=0, lt=1)
     force_double_balance: bool = False
     model: Model = Model()
     input: Input = Input()
