@@ -46,14 +46,14 @@ def train(
     Exit code 0: done, 2: impossible, and why; 75: interrupted, the same command goes on.
     """
     from toolkit.training.config import read_config
-    from toolkit.training.display import display
     from toolkit.training.run import Asked, train
+    from toolkit.training.watch import watching
 
     if folds == 1 or folds < 0:
         raise typer.BadParameter("must be at least 2", param_hint="--folds")
     settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed})
     asked = Asked(split, folds, repeats, device, loader, resume)
-    told = train(store, run, settings, asked, lambda job: display(job, verbose=verbose))
+    told = train(store, run, settings, asked, watching(verbose=verbose))
     if json:
         print_json(told)
     else:

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -33,17 +35,21 @@ class Shown(Protocol):
     def batch(self, samples: int, waited_s: float) -> None:
         """Count a batch that was taught; the loader was waited for so long."""
 
-    def epoch(self, record: EpochRecord, progress: Progress, seconds: float, samples: int) -> None:
-        """Show a finished epoch."""
+    def epoch(self, record: EpochRecord, progress: Progress) -> None:
+        """Show and log a finished epoch."""
 
     def note(self, text: str) -> None:
         """Show a line."""
 
 
+Watch = Callable[[Job, Sequence[EpochRecord]], AbstractContextManager[Shown]]
+"""Opens whoever watches a partition; told the epochs that were made before."""
+
+
 def train_partition(
-    job: Job, loader: "Loader", environment: dict[str, Any], request: Request, shown: Shown, *, resume: bool
-) -> History:
-    """Train on one partition until it is finished, and return its history.
+    job: Job, loader: "Loader", environment: dict[str, Any], request: Request, watch: Watch, *, resume: bool
+) -> None:
+    """Train on one partition until it is finished.
 
     Raises
     ------
@@ -56,13 +62,14 @@ def train_partition(
     """
     learner, history = job.learner(), History()
     saver = Saver(job, learner, environment)
-    at = saver.restore(history, shown) if resume else Position()
+    at, notes = saver.restore(history) if resume else (Position(), [])
     if at.finished:
-        return history
+        return
     both = np.concatenate([job.sides.validation, job.sides.probe])
-    with job.view(both) as view:
+    with watch(job, history.records) as shown, job.view(both) as view:
+        for note in (f"{job.sides.partition.name}: {job.balance.words}", *notes):
+            shown.note(note)
         for epoch in range(at.epoch, job.config.epochs):
-            begun = time.monotonic()
             first = at.step if epoch == at.epoch else 0
             if not first:
                 learner.begin_epoch()
@@ -70,13 +77,11 @@ def train_partition(
             progress = _close_epoch(job, learner, view, epoch, history)
             finished = progress.stop or epoch + 1 == job.config.epochs
             saver.end_of_epoch(history, progress, Position(epoch + 1, 0, finished))
-            samples = (learner.steps - first) * job.config.batch
-            shown.epoch(history.records[-1], progress, time.monotonic() - begun, samples)
+            shown.epoch(history.records[-1], progress)
             if finished:
-                break
+                return
             if request.made:
                 raise KeyboardInterrupt
-    return history
 
 
 def _teach(

@@ -1,7 +1,5 @@
 """``toolkit train``: a store and a configuration become a run folder, once or fold by fold."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +18,7 @@ from toolkit.training.ensemble import pool, write_model_of_folds
 from toolkit.training.environment import describe
 from toolkit.training.finish import finish
 from toolkit.training.job import Job, Machine
-from toolkit.training.loop import Shown, train_partition
+from toolkit.training.loop import Watch, train_partition
 from toolkit.training.precision import decide
 from toolkit.training.prepare import prepare_folder, take_split, write_json
 from toolkit.training.ranks import barrier, joined
@@ -31,9 +29,6 @@ from toolkit.training.sides import make_sides
 
 if TYPE_CHECKING:
     from toolkit.models.measured import Scaling
-
-Watch = Callable[[Job], AbstractContextManager[Shown]]
-"""Opens whoever watches a partition being trained."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *
     last = folder.predictions("test" if of_folds else "val")
     if last.exists():
         return
-    with watch(job) as shown, job.open_loader() as loader:
+    with job.open_loader() as loader:
         environment = describe(job.machine.device, job.machine.decision, loader.reason, ranks.ranks)
         if ranks.first:
             write_json(folder.environment, environment)
@@ -140,9 +135,7 @@ def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *
                 write_json(folder.config, job.config.model_dump(mode="json"))
                 part = Split(split.rule, split.seed, split.store, (job.sides.partition,), split.tied)
                 write_split(folder.split, part, job.store)
-        shown.note(f"{job.sides.partition.name}: {job.balance.words}")
-        shown.note(f"{job.machine.decision.why}; loader {loader.reason}")
-        train_partition(job, loader, environment, request, shown, resume=asked.resume)
+        train_partition(job, loader, environment, request, watch, resume=asked.resume)
         finish(job, test=of_folds)
     barrier(ranks)
 

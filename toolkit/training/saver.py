@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,6 @@ from toolkit.training.record import EpochRecord, write_records
 from toolkit.training.stopping import Progress
 
 SAVE_EVERY_S = 600.0
-
-
-class Noted(Protocol):
-    """Whoever is told what a checkpoint was made with."""
-
-    def note(self, text: str) -> None:
-        """Show a line."""
 
 
 @dataclass
@@ -76,11 +69,11 @@ class Saver:
         """Whether the last checkpoint is so old that one is made within the epoch."""
         return self._job.machine.ranks.first and time.monotonic() - self._saved > SAVE_EVERY_S
 
-    def restore(self, history: History, shown: Noted) -> Position:
-        """Take up the newest checkpoint, if there is one, and say whether the rest will be bit for bit."""
+    def restore(self, history: History) -> tuple[Position, list[str]]:
+        """Take up the newest checkpoint, if there is one, and return notes on what differs since."""
         path = self._job.folder.last
         if not path.exists():
-            return Position()
+            return Position(), []
         tensors, state = checkpoint.load(path)
         if state["identity"] != self._identity:
             raise StoreError(_foreign(state["identity"], self._identity, str(path)))
@@ -93,10 +86,11 @@ class Saver:
         history.logits += list(logits.numpy())
         history.moves += list(moves.numpy())
         self._history = history
+        notes = [f"resumes at epoch {state['position']['epoch'] + 1}, step {state['position']['step']}"]
         found = differences(state["environment"], self._environment)
         if found:
-            shown.note(f"resumed elsewhere, so last bits may differ: {'; '.join(found)}")
-        return Position(**state["position"])
+            notes.append(f"not as before, so last bits may differ: {'; '.join(found)}")
+        return Position(**state["position"]), notes
 
     def within_epoch(self, at: Position) -> None:
         """Save in the middle of an epoch."""
