@@ -156,15 +156,13 @@ def test_no_color_means_none(
     made: list[tuple[EpochRecord, Progress]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def colours() -> set[str]:
-        clock, console = (
-            Clock(),
-            Console(width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor"),
-        )
+        clock, console = Clock(), terminal()
         with display(TrainConfig(), STEPS, EPOCHS, console=console, clock=clock) as shown:
             run(shown, clock, made)
         text: str = console.file.getvalue()  # type: ignore[attr-defined]
-        return set(re.findall(r"\x1b\[[0-9;]*38;[0-9;]*m", text))
+        return set(re.findall(r"\x1b\[(?:3[0-8]|9[0-7])[0-9;]*m", text))
 
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert colours()
     monkeypatch.setenv("NO_COLOR", "1")
