@@ -42,10 +42,10 @@ class Source:
 
 
 class Name(NamedTuple):
-    """What a case is called in the archive: its own name (of a DICOM series, its UID), patient, image."""
+    """What a case is called in the archive; a DICOM series that was found by itself is called by its UID."""
 
-    case: str
-    patient: str
+    case_name: str
+    patient_name: str
     image: str
 
 

@@ -151,7 +151,7 @@ def predict_store(
         index=index,
         nodules=tuple(store.nodules[i] for i in index.tolist()),
         logit=logit,
-        calibrated=calibration.logit(logit),
+        calibrated=calibration.logit(logit, file.plain_prior),
         probability=calibration.probability(logit, declared),
         prevalence=declared,
         threshold=file.threshold,
@@ -168,7 +168,7 @@ def unlabelled(store: Store, index: Indices) -> Members:
 
 
 def measured_features(file: ModelFile, store: Store, index: Indices) -> Floats:
-    """Return the features that a model fuses at its last layer, float64 (n, k), unscaled; NaN where unknown."""
+    """Return the features that a model fuses at its last layer, float64 (n, k), unscaled; NaN if unknown."""
     if not file.input.measured:
         return np.empty((len(index), 0))
     from toolkit.models.measured import measure
@@ -216,7 +216,9 @@ def _combined(predictor: Predictor, raw: Floats) -> tuple[Floats, Floats]:
     return np.mean(each, axis=0), np.stack(each)
 
 
-def _notes(file: ModelFile, store: Store, index: Indices, measured: Floats) -> tuple[tuple[Problem, ...], ...]:
+def _notes(
+    file: ModelFile, store: Store, index: Indices, measured: Floats
+) -> tuple[tuple[Problem, ...], ...]:
     """Return what is to be said of each nodule."""
     from toolkit.models.seen import features
 

@@ -44,7 +44,8 @@ class Scores:
     logit
         float64 (n,): raw, to which the threshold refers.
     calibrated
-        float64 (n,): calibrated logit at the prevalence of the calibration, for comparison between models.
+        float64 (n,): calibrated logit at the share of malignant nodules in training, which can be compared
+        between models.
     probability
         float64 (n,): calibrated, at `prevalence`.
     prevalence
@@ -54,7 +55,7 @@ class Scores:
     decision
         int64 (n,): 1 where the raw logit reaches the threshold.
     members
-        float64 (m, n): calibrated logits of an ensemble's models, whose mean `logit` is; (0, n) for one model.
+        float64 (m, n): calibrated logits of an ensemble's models, whose mean is `logit`; (0, n) for one.
     notes
         Of each nodule: where it lies outside what the model saw, and what its model lacks.
     scan_notes
