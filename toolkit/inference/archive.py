@@ -11,7 +11,7 @@ from typing import NamedTuple
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.region_rule import RegionRule
 from toolkit.errors import NothingFoundError, Problem, UsageError
-from toolkit.inference.predictor import LoaderName, Predictor, predict_store
+from toolkit.inference.predictor import LoaderName, Predictor, check_prevalence, predict_store
 from toolkit.inference.scores import Scores
 from toolkit.models.folder import InputContract
 from toolkit.preprocess.crosswalk import read_crosswalk
@@ -107,6 +107,8 @@ def predict_archive(
     UsageError
         As `predict_store`, and where preprocessing is impossible.
     """
+    if prevalence is not None:
+        check_prevalence(prevalence)
     with _folder(source.keep_store) as store:
         job = Job(
             archive=source.archive,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ def predict_store(
     """
     file = predictor.file
     declared = file.prevalence if prevalence is None else prevalence
-    _check_prevalence(declared)
+    check_prevalence(declared)
     check_store(file.input, store)
     index = np.arange(len(store)) if index is None else np.asarray(index, np.int64)
     if not len(index):
@@ -191,7 +191,7 @@ def _forward(
     table: NDArray[np.float32] | None = None
     if file.input.measured:
         table = np.zeros((len(store), len(file.input.measured)), np.float32)
-        table[index] = scaled(file, features)
+        table[index] = _scaled(file, features)
     read, logit = logits(
         network, batches, measured=table, device=predictor.device, amp_dtype=predictor.amp_dtype
     )
@@ -202,6 +202,13 @@ def _forward(
         action = "Nothing predicted; try --amp float32"
         raise UsageError(Problem("E-MODEL-003", "the model gives no number", measured, "", action))
     return logit
+
+
+def _scaled(file: ModelFile, features: Floats) -> NDArray[np.float32]:
+    from toolkit.models.measured import Scaling
+
+    names = file.input.measured
+    return Scaling(names, *zip(*(file.measured[name] for name in names), strict=True)).apply(features)
 
 
 def _combined(predictor: Predictor, raw: Floats) -> tuple[Floats, Floats]:
@@ -247,7 +254,8 @@ def _counted(batches: Iterable[Batch], progress: Advance | None) -> Iterator[Bat
             progress(len(batch.index))
 
 
-def _check_prevalence(value: Any) -> None:
+def check_prevalence(value: float) -> None:
+    """Raise `UsageError` E-PRED-004 where a share is not above 0 and below 1."""
     if not 0 < value < 1:
         action = "Nothing predicted; give the share of malignant nodules where the model is used"
         raise UsageError(

@@ -17,7 +17,13 @@ from toolkit.evaluation.evaluate import evaluate
 from toolkit.evaluation.evaluation import Evaluation, write_evaluation
 from toolkit.evaluation.labels import LabelRule
 from toolkit.evaluation.predictions import Predictions, read_predictions, write_predictions
-from toolkit.inference.predictor import Predictor, model_digest, open_predictor, predict_store
+from toolkit.inference.predictor import (
+    Predictor,
+    check_prevalence,
+    model_digest,
+    open_predictor,
+    predict_store,
+)
 from toolkit.inference.scores import Scores
 from toolkit.loading.split import Partition, Split, indices
 from toolkit.loading.split_file import read_split
@@ -92,6 +98,7 @@ def evaluate_run(
     split = read_split(run.split, store, compare_crops=False)  # training has compared them
     _need_test_side(split)
     declared = file.prevalence if prevalence is None else prevalence
+    check_prevalence(declared)
     if run.folds():
         found, used_again = read_predictions(run.predictions("test")), True
         prior = {name: fold.plain_prior for name, fold in _fold_models(run, store).items()}
@@ -175,10 +182,6 @@ def _test_scores(predictor: Predictor, store: Store, part: Partition) -> Scores:
 
 def _declared(found: Predictions, plain_prior: Mapping[str, float], prevalence: float) -> Predictions:
     """Return predictions with probabilities at a prevalence; decisions stay."""
-    if not 0 < prevalence < 1:
-        raise UsageError(
-            Problem("E-PRED-004", "prevalence is impossible", f"{prevalence:g}", "above 0, below 1")
-        )
     foreign = sorted({*found.partition.tolist()} - plain_prior.keys())
     if foreign:
         measured, expected = f"partition {foreign[0]!r:.60}", f"one of {len(plain_prior)} of the run"
