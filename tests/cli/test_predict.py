@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.cli.test_cli import toolkit
-from tests.inference.model_folders import CONTRACT, write_ensemble, write_single
+from tests.inference.model_folders import CONTRACT, write_members, write_single
 from toolkit.cli import app
 from toolkit.store import Store
 
@@ -72,7 +72,7 @@ def test_the_straight_road(phantom_archive: Path, model: Path, tmp_path: Path, u
 
 
 def test_an_ensemble_tells_how_far_its_members_disagree(phantom_store: Store, tmp_path: Path, usual) -> None:
-    write_ensemble(tmp_path / "model")
+    write_members(tmp_path / "model")
     ended = here("predict", tmp_path, phantom_store.path, *usual)
     assert ended.exit_code == 0, ended.stderr
     assert all(float(row["spread"]) > 0 for row in table(ended.stdout))

@@ -10,7 +10,7 @@ import torch
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.labels import LabelRule
 from toolkit.evaluation.thresholds import Goal
-from toolkit.models.folder import InputContract, ModelFile, Range, write_model
+from toolkit.models.folder import InputContract, ModelFile, Range, write_ensemble, write_model
 from toolkit.models.registry import build
 
 SIZE, SPACING_MM, WINDOW_HU = 32, 1.0, (-1000.0, 400.0)
@@ -59,17 +59,17 @@ def write_single(path: Path, seed: int = 0, **changes: Any) -> torch.nn.Module:
     return made
 
 
-def write_ensemble(path: Path, count: int = 3, **changes: Any) -> list[tuple[ModelFile, torch.nn.Module]]:
+def write_members(path: Path, count: int = 3, **changes: Any) -> list[tuple[ModelFile, torch.nn.Module]]:
     """Write an ensemble whose members are calibrated differently, and return them."""
-    found = []
+    found, folders = [], {}
     for k in range(count):
         file = replace(FILE, calibration=Calibration(0.5 + k, 0.1 * k - 0.2, 0.1 + 0.1 * k, "platt"))
-        made = network(file, 10 + k)
-        write_model(path / f"m{k}", file, made.state_dict())
-        found.append((file, made))
+        found.append((file, network(file, 10 + k)))
+        folders[f"m{k}"] = path.with_name(f"{path.name}-m{k}")
+        write_model(folders[f"m{k}"], file, found[-1][1].state_dict())
     none = Calibration(1.0, 0.0, FILE.plain_prior, "none")
-    whole = replace(FILE, architecture={}, calibration=none, members=tuple(f"m{k}" for k in range(count)))
-    write_model(path, replace(whole, **changes), {})
+    whole = replace(FILE, architecture={}, calibration=none, members=tuple(folders))
+    write_ensemble(path, replace(whole, **changes), folders)
     return found
 
 

@@ -13,7 +13,7 @@ from tests.inference.model_folders import (
     SIZE,
     WINDOW_HU,
     ranges,
-    write_ensemble,
+    write_members,
     write_single,
 )
 from tests.loading.stores import make_store
@@ -77,7 +77,7 @@ def test_a_prevalence_moves_probabilities_and_no_decision(phantom_store: Store, 
 
 
 def test_an_ensemble_is_the_mean_of_calibrated_logits(phantom_store: Store, tmp_path: Path) -> None:
-    members = write_ensemble(tmp_path / "model")
+    members = write_members(tmp_path / "model")
     scores = predict_store(open_predictor(tmp_path / "model", "cpu"), phantom_store)
     index = np.arange(len(phantom_store))
     each = []
@@ -95,7 +95,7 @@ def test_an_ensemble_is_the_mean_of_calibrated_logits(phantom_store: Store, tmp_
 
 
 def test_members_of_another_input_are_refused(tmp_path: Path) -> None:
-    write_ensemble(tmp_path / "model", input=replace(CONTRACT, size=24))
+    write_members(tmp_path / "model", input=replace(CONTRACT, size=24))
     with pytest.raises(UsageError, match="E-MODEL-003"):
         open_predictor(tmp_path / "model", "cpu")
 

@@ -20,7 +20,7 @@ from toolkit.loading.sampler import Members, SequentialSampler, members
 from toolkit.models.folder import ModelFile
 from toolkit.progress import Advance
 from toolkit.store import Store
-from toolkit.store.format import canonical_json, digest
+from toolkit.store.format import digest
 from toolkit.store.scans import scan_notes
 
 if TYPE_CHECKING:
@@ -72,23 +72,20 @@ def open_predictor(
         E-DEV-001 where a GPU is asked for and there is none, E-MODEL-002 and E-MODEL-003 where the folder is
         damaged or holds members of another input than the whole's.
     """
-    from toolkit.models.folder import load_model, read_model_file
+    from toolkit.models.folder import load_members
 
     where = resolve(device)
-    file = read_model_file(folder)
-    folders = [folder / name for name in file.members] or [folder]
-    models = tuple(load_model(each, where, allow_import=allow_import) for each in folders)
+    file, models = load_members(folder, where, allow_import=allow_import)
     for member, _ in models:
         if member.input != file.input:
             what = "a member of the ensemble takes another input"
             raise UsageError(Problem("E-MODEL-003", what, action="Nothing predicted", files=(str(folder),)))
-    return Predictor(file, models, where, _precision(amp, where), model_digest(folder, file))
+    return Predictor(file, models, where, _precision(amp, where), model_digest(folder))
 
 
-def model_digest(folder: Path, file: ModelFile) -> str:
-    """Return the digest of a model folder; each ``model.json`` holds that of its weights."""
-    texts = [folder / "model.json", *(folder / name / "model.json" for name in file.members)]
-    return digest(canonical_json([digest(path.read_bytes()) for path in texts]))
+def model_digest(folder: Path) -> str:
+    """Return the digest of a model folder: its ``model.json`` holds those of weights and members."""
+    return digest((folder / "model.json").read_bytes())
 
 
 def _precision(amp: Amp, device: str) -> "torch.dtype":

@@ -162,7 +162,7 @@ def _predicted(
     """Return predictions of the test side, and whether they are those of an earlier look."""
     path, looks = run.predictions("test"), read_looks(run)
     made = {(look.model, look.predictions) for look in looks}
-    if path.is_file() and (model_digest(run.model, file), digest(path.read_bytes())) in made:
+    if path.is_file() and (model_digest(run.model), digest(path.read_bytes())) in made:
         return read_predictions(path), True
     predictor = open_predictor(run.model, device, allow_import=allow_import)
     scores = _test_scores(predictor, store, part)
