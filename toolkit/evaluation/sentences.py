@@ -53,7 +53,7 @@ def _aim(found: Evaluation, goal: Goal) -> Iterator[str]:
         if got.high < goal.at:
             yield f"It was chosen for a {goal.name} of at least {goal.at:g} and does not keep that here."
         elif got.low < goal.at:
-            yield f"It was chosen for a {goal.name} of at least {goal.at:g}; this side can neither prove nor refute that."
+            yield f"It was chosen for a {goal.name} of at least {goal.at:g}: neither proved nor refuted here."
 
 
 def _predictive(found: Evaluation, _: Goal) -> Iterator[str]:
@@ -90,26 +90,27 @@ def _benefit(found: Evaluation, _: Goal) -> Iterator[str]:
     better = [model.value > max(0.0, rest) for model, rest in zip(curve.model, curve.treat_all, strict=True)]
     sure = [model.low > max(0.0, rest) for model, rest in zip(curve.model, curve.treat_all, strict=True)]
     if not any(better):
-        yield "At no threshold of probability is acting on the model better than acting on all nodules or on none."
+        yield "At no threshold is acting on the model better than acting on all nodules or on none."
         return
     at = [threshold for threshold, yes in zip(curve.thresholds, better, strict=True) if yes]
     yield (
-        f"Acting on the model beats acting on all nodules and on none at {len(at)} of {len(better)} thresholds "
-        f"of probability, from {100 * at[0]:.3g} % to {100 * at[-1]:.3g} %; beyond chance at {sum(sure)}."
+        f"Acting on the model beats acting on all nodules and on none at {len(at)} of {len(better)} "
+        f"thresholds of probability, from {100 * at[0]:.3g} % to {100 * at[-1]:.3g} %; beyond chance at "
+        f"{sum(sure)}."
     )
 
 
 def _groups(found: Evaluation, _: Goal) -> Iterator[str]:
-    measured = [each for each in found.subgroups if each.auroc.low == each.auroc.low]
+    measured = [each for each in found.subgroups if not each.note]
     for each in measured:
         if each.auroc.high < found.auroc.value:
             yield (
-                f"It ranks worse within {each.by} {each.name}: AUROC {_numbers(each.auroc)}, "
+                f"Within one group, {each.by} {each.name}, ranking is harder: AUROC {_numbers(each.auroc)}, "
                 f"{each.positives} malignant of {each.nodules}."
             )
     few = len(found.subgroups) - len(measured)
     if few:
-        yield f"{few} of {len(found.subgroups)} subgroups have too few nodules of a class for any statement."
+        yield f"Subgroups with too few nodules of a class for a statement: {few} of {len(found.subgroups)}."
 
 
 def _few(found: Evaluation, _: Goal) -> Iterator[str]:
