@@ -107,6 +107,8 @@ CODES = {
     "E-MODEL-002": "the model folder cannot be read",
     "E-MODEL-003": "weights do not fit the model",
     "E-MODEL-004": "a measured feature is unknown",
+    "E-MODEL-005": "a model folder asks for code or weights from elsewhere",
+    "E-MODEL-006": "the network has no feature map to explain",
     "E-TRAIN-001": "labels are missing or one class only",
     "E-TRAIN-002": "a label lies outside [0, 1]",
     "E-TRAIN-003": "the run folder holds another run",
