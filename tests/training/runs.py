@@ -107,7 +107,7 @@ def run(
 
 
 def files(run_folder: Path) -> dict[str, bytes]:
-    """Return what must be equal in equal runs: all but times, the store's path and checkpoints' environment."""
+    """Return what must be equal in equal runs: all but times, paths and checkpoints."""
     return {
         str(path.relative_to(run_folder)): path.read_bytes()
         for path in sorted(run_folder.rglob("*"))

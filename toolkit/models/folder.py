@@ -61,6 +61,9 @@ class InputContract:
         Of the input tensor.
     measured
         Names of features that are fused at the last layer, in order (`toolkit.models.measured`).
+    half_voxel
+        Whether the middle of the patch lies half a voxel off the crop's, as where one of them has an odd
+        number of voxels and the other an even one.
     """
 
     store_format: int
@@ -71,6 +74,7 @@ class InputContract:
     edge_mm: float
     channels: int
     measured: tuple[str, ...] = ()
+    half_voxel: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,17 @@ def publish(file: BinaryIO, final: Path) -> None:
     sync_folder(final.parent)
 
 
-def write_atomic(final: Path, data: bytes) -> None:
-    """Write a small file in one step that is seen whole or not at all; writers take turns."""
+def write_atomic(final: Path, data: bytes, mode: int | None = None) -> None:
+    """Write a small file in one step that is seen whole or not at all; writers take turns.
+
+    `mode` are its permissions; the user's usual ones when None.
+    """
     with disk_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
         with open_temporary(final, wait=True) as file:
             try:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 publish(file, final)
             except OSError:
