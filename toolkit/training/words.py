@@ -143,6 +143,7 @@ def overfitting(records: Sequence[EpochRecord], validation: Validation | None = 
     return Finding(question, OVERFITTING[kind].format(since=val.then), evidence, kind, figures)
 
 
+# beyond 40 lines for its arguments and their words; the body is one list of sentences
 def is_peak_real(
     logits: NDArray[np.floating],
     labels: Floats,
@@ -155,10 +156,7 @@ def is_peak_real(
 ) -> Finding:
     """Compare the highest single epoch with the kept one and with the last.
 
-    Parameters
-    ----------
-    logits
-        (epochs, n), of validation.
+    `logits` are those of validation, (epochs, n).
 
     Returns
     -------
@@ -170,15 +168,14 @@ def is_peak_real(
     if np.isnan(values).any():
         return Finding("Is the peak real?", f"{what} is not defined on validation.", (), "undefined")
     peak, kept, last = int(values.argmax()), records[-1].best_epoch - 1, len(values) - 1
-    moves = np.array([influence(metric, each, labels, patients) for each in logits])
-    luck, wins = _chance(values, moves, peak, kept, draws, seed)
-    errors = [standard_error(moves[peak] - each) for each in moves]
-    alike = int((values[peak] - values <= ERRORS * np.array(errors)).sum()) - 1
     evidence = []
     for other, name in ((kept, "kept"), (last, "the last")):
         if other != peak:
             apart = paired(metric, logits[peak], logits[other], labels, patients, draws, seed)
             evidence.append(f"{what} of epoch {peak + 1} minus epoch {other + 1}, {name}: {_signed(apart)}.")
+    moves = np.array([influence(metric, each, labels, patients) for each in logits])
+    luck, wins = _chance(values, moves, peak, kept, draws, seed)
+    alike = _alike(values, moves, peak)
     if peak != kept:
         evidence.append(
             f"Were all {last + 1} epochs equal, one would stand out as far in {luck:.0%} of draws."
@@ -191,6 +188,12 @@ def is_peak_real(
     figures = {"peak": peak + 1.0, "kept": kept + 1.0, "luck": luck, "wins": wins, "alike": float(alike)}
     answer = PEAK[kind].format(peak=peak + 1, kept=kept + 1)
     return Finding(f"Is the peak at epoch {peak + 1} real?", answer, tuple(evidence), kind, figures)
+
+
+def _alike(values: Floats, moves: Floats, peak: int) -> int:
+    """Return how many other epochs are below the peak by no more than the paired noise."""
+    errors = np.array([standard_error(moves[peak] - each) for each in moves])
+    return int((values[peak] - values <= ERRORS * errors).sum()) - 1
 
 
 def _chance(
