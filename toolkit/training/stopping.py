@@ -140,8 +140,9 @@ def _why(level: Floats, noise: float, gain: int, settings: Selection, long_enoug
     since = epochs - 1 - gain
     if not since:
         return f"a gain beyond the noise ({noise:.2g} {what})"
-    of = f" of {settings.patience}" if settings.patience and since < settings.patience else ""
+    waiting = settings.patience and since < settings.patience
+    of = f" of {settings.patience}" if waiting else ""
     told = f"no gain beyond the noise ({noise:.2g} {what}) in {since}{of} epochs"
-    return (
-        told if long_enough else f"{told}; at least {max(settings.min_epochs, settings.smoothing)} are made"
-    )
+    if waiting or long_enough or not settings.patience:
+        return told
+    return f"{told}; at least {max(settings.min_epochs, settings.smoothing)} are made"
