@@ -91,11 +91,25 @@ def test_every_line_fits(made: list[tuple[EpochRecord, Progress]], width: int) -
     at = newest.val.at_half.recall
     assert f"recall {at.value:.3f} ({at.low:.2f} to {at.high:.2f})" in re.sub(" +", " ", "\n".join(lines))
     assert f"loss: train 0.500, val {newest.val.loss:.3f}" in lines[2]
-    assert lines[-1] == f"epoch {progress.best_epoch} is kept; {progress.why}"
+    assert lines[-1] == progress.why
+    assert lines[-2].endswith(f"▲ {progress.best_epoch}")
     each, smoothed, kept = lines[-4:-1]
     assert each[10:12].strip(), "a curve starts below its name"
     assert len(each) == len(smoothed) == 10 + 30
     assert kept.index("▲") == 10 + progress.best_epoch - 1
+
+
+@pytest.mark.parametrize("epochs", [65, 66, 200])
+def test_a_long_run_fits_with_its_newest_epoch_kept(
+    made: list[tuple[EpochRecord, Progress]], epochs: int
+) -> None:
+    many = [replace(made[k % 30][0], epoch=k + 1, best_epoch=k + 1) for k in range(epochs)]
+    with display(TrainConfig(), STEPS, 300, epochs + 1, many, console=terminal(), clock=Clock()) as shown:
+        lines = panel(shown, 80)
+    assert len(lines) == 16
+    each, smoothed, kept = lines[-4:-1]
+    assert kept.endswith(f"▲ {epochs}")
+    assert kept.index("▲") == len(each) - 1 == len(smoothed) - 1
 
 
 def test_a_narrow_terminal_keeps_its_width(made: list[tuple[EpochRecord, Progress]]) -> None:
@@ -111,6 +125,7 @@ def test_the_last_panel_stays(made: list[tuple[EpochRecord, Progress]]) -> None:
         run(shown, clock, made, more=0)
         shown.note("a word that stays")
     assert panel(shown, 80)[0].startswith("ended ")
+    assert panel(shown, 80)[1].startswith("320 nodules/s"), "of the last epoch"
     assert "left" not in panel(shown, 80)[1]
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "a word that stays" in text

@@ -49,18 +49,7 @@ def influence(
     score, positive = np.asarray(logit, np.float64)[scored], target[scored] > 0.5
     if not 0 < positive.sum() < len(positive):
         return np.full(len(names), np.nan)
-    if metric == "auroc":
-        each = _auroc(score, positive)
-    elif metric == "average_precision":
-        each = _average_precision(score, positive)
-    elif metric == "loss":
-        share = np.where(positive, prior, 1 - prior)
-        each = _of_classes(-share * np.logaddexp(0, np.where(positive, -score, score)), positive)
-    elif metric == "f_beta":
-        each = _f_beta(score >= threshold, positive, beta)
-    else:
-        hit = np.where(positive, score >= threshold, score < threshold).astype(np.float64)
-        each = _of_classes(hit * (positive if metric == "recall" else 0.5), positive)
+    each = _derivative(metric, score, positive, threshold, beta, prior)
     return np.asarray(np.bincount(which[scored], each, len(names)), np.float64)
 
 
@@ -68,6 +57,28 @@ def standard_error(moves: Floats) -> float:
     """Return the standard error of the metric, or of the difference, whose moves these are."""
     patients = len(moves)
     return math.sqrt(float(np.square(moves).sum()) * patients / max(patients - 1, 1))
+
+
+def _derivative(
+    metric: MetricName,
+    score: Floats,
+    positive: NDArray[np.bool_],
+    threshold: float,
+    beta: float,
+    prior: float,
+) -> Floats:
+    """Return the derivative by the weight of each nodule, (n,)."""
+    if metric == "auroc":
+        return _auroc(score, positive)
+    if metric == "average_precision":
+        return _average_precision(score, positive)
+    if metric == "f_beta":
+        return _f_beta(score >= threshold, positive, beta)
+    if metric == "loss":
+        share = np.where(positive, prior, 1 - prior)
+        return _of_classes(-share * np.logaddexp(0, np.where(positive, -score, score)), positive)
+    hit = np.where(positive, score >= threshold, score < threshold).astype(np.float64)
+    return _of_classes(hit * (positive if metric == "recall" else 0.5), positive)
 
 
 def _of_classes(value: Floats, positive: NDArray[np.bool_]) -> Floats:

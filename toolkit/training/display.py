@@ -50,7 +50,7 @@ class Display:
         self.live = (
             Live(self, console=console, refresh_per_second=REFRESH_HZ) if console.is_terminal else None
         )
-        self.over = False
+        self.over, self.rate_before = False, 0.0
         self.began = self.epoch_began = clock()
         self.step_done, self.samples, self.waited, self.stepping = 0, 0, 0.0, 0.0
 
@@ -67,6 +67,7 @@ class Display:
         self.why = progress.why
         if self.live is None and self.verbose:
             self.console.print(Text(plain_line(record, progress, self.epochs, self.rate)), soft_wrap=True)
+        self.rate_before = self.rate
         self.step_done, self.samples, self.waited, self.stepping = 0, 0, 0.0, 0.0
         self.epoch_began = self.clock()
         if self.live is not None:
@@ -78,8 +79,8 @@ class Display:
 
     @property
     def rate(self) -> float:
-        """Samples a second of this epoch's steps."""
-        return self.samples / self.stepping if self.stepping > 0 else 0.0
+        """Samples a second of this epoch's steps; until there are some, of the epoch before."""
+        return self.samples / self.stepping if self.stepping > 0 else self.rate_before
 
     @property
     def left_s(self) -> float | None:
@@ -124,16 +125,16 @@ class Display:
     def _curves(self, records: Sequence[EpochRecord]) -> list[RenderableType]:
         metric, best = self.selection.metric, records[-1].best_epoch
         raw = [selection_value(each.val, metric) for each in records]
-        width = max(min(self.console.width, WIDEST) - MARGIN, 8)
+        width = max(min(self.console.width, WIDEST) - MARGIN - len(" 9999"), 8)
         ascii_only = not self.console.encoding.lower().startswith("utf")
         lines = sparklines([raw, [each.selected for each in records]], best - 1, width, ascii_only=ascii_only)
         known = [abs(each) for each in raw if not math.isnan(each)]
         span = f"{min(known):.3f} to {max(known):.3f}" if known else "not defined"
         told = [Text(f"{WORDS[metric]} on validation, epochs 1 to {len(raw)}: {span}", "dim")]
+        lines[-1] += f" {best}"
         for name, line in zip(("each", "smoothed", "kept"), lines, strict=True):
             told.append(Text(f"{name:<{MARGIN}}{line}", no_wrap=True))
-        why = f"; {self.why}" if self.why else ""
-        return [*told, Text(f"epoch {best} is kept{why}")]
+        return [*told, Text(self.why)]
 
 
 @contextmanager

@@ -28,6 +28,8 @@ A line of ``metrics.jsonl`` (null where not defined)::
                            number of scored training nodules, both without augmentation, averaged weights
     selected               the metric of selection on validation, smoothed (higher is better)
     best_epoch             selected so far
+    noise                  least gain of `selected` that would have counted
+    why                    what selection says, a sentence
 """
 
 from dataclasses import dataclass

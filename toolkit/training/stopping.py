@@ -102,7 +102,7 @@ def judge(values: ArrayLike, moves: ArrayLike, settings: Selection) -> Progress:
             best = now
         noise = GAIN_ERRORS * max(
             standard_error(means[now] - means[gain]),
-            restlessness(values[: now + 1]) * _spread(now, gain, window),
+            restlessness(values[: now + 1]) * spread(now, gain, window),
         )
         if math.isnan(level[gain]) or level[now] - level[gain] > noise:
             gain = now
@@ -124,7 +124,7 @@ def restlessness(values: Floats) -> float:
     return math.sqrt(float(np.square(bends).mean()) / 6) if len(bends) else 0.0
 
 
-def _spread(now: int, then: int, window: int) -> float:
+def spread(now: int, then: int, window: int) -> float:
     """Return the standard error of a difference of two trailing means, where that of an epoch is 1."""
     a, b = min(now + 1, window), min(then + 1, window)
     both = min(max(then - (now - a), 0), b)
@@ -140,8 +140,9 @@ def _why(level: Floats, noise: float, gain: int, settings: Selection, long_enoug
     since = epochs - 1 - gain
     if not since:
         return f"a gain beyond the noise ({noise:.2g} {what})"
-    of = f" of {settings.patience}" if settings.patience and since < settings.patience else ""
+    waiting = settings.patience and since < settings.patience
+    of = f" of {settings.patience}" if waiting else ""
     told = f"no gain beyond the noise ({noise:.2g} {what}) in {since}{of} epochs"
-    return (
-        told if long_enough else f"{told}; at least {max(settings.min_epochs, settings.smoothing)} are made"
-    )
+    if waiting or long_enough or not settings.patience:
+        return told
+    return f"{told}; at least {max(settings.min_epochs, settings.smoothing)} are made"
