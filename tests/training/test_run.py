@@ -42,9 +42,11 @@ def test_the_model_folder_says_what_the_selected_epoch_said(store: Path, trained
     logits = np.load(trained / "validation_logits.npy")
     assert logits.shape[0] == len(records)
     predictions = read_predictions(trained / "predictions_val.csv")
-    np.testing.assert_array_equal(predictions.logit.astype(np.float32), logits[best - 1])
+    # the same weights in batches of other sizes: sums in another order, so equal to float32 rounding
+    np.testing.assert_allclose(predictions.logit, logits[best - 1], rtol=1e-5, atol=1e-5)
     file, model = load_model(trained / "model")
-    assert file.threshold == records[best - 1].val.at_threshold.threshold
+    chosen = records[best - 1].val.at_threshold.threshold
+    assert file.threshold == pytest.approx(chosen, rel=1e-5, abs=1e-5)
     # the network of the folder, fed with the patch cut by hand: window to [0, 1], margin off, nothing else
     opened = Store.open(store)
     number = {each.nodule_id: k for k, each in enumerate(opened.nodules)}[predictions.nodule_id[0]]

@@ -58,10 +58,18 @@ def train(
         print_json(told)
     else:
         for part in told["partitions"]:
-            auroc, low, high = part["validation"]["auroc"]
             typer.echo(
                 f"{part['partition']}: epoch {part['best_epoch']} of {part['epochs']}, "
-                f"validation AUROC {auroc:.3f} ({low:.3f} to {high:.3f})"
+                f"validation AUROC {_interval(part['validation']['auroc'])}"
             )
         typer.echo(f"model: {run / 'model'}")
     return 0
+
+
+def _interval(told: list[float | None]) -> str:
+    value, low, high = told
+    if value is None:
+        return "not defined"
+    if low is None or high is None:
+        return f"{value:.3f} (too few patients for an interval)"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

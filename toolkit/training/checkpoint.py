@@ -55,7 +55,8 @@ def _digest(tensors: "Mapping[str, torch.Tensor]", text: str) -> str:
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        if value.numel():
+            total.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()[:32]
 
 
