@@ -1,5 +1,6 @@
 """From a store to probabilities: equal to torch by hand, refused by name where store and model differ."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from toolkit.inference.predictor import open_predictor, predict_store
 from toolkit.store import Store
 
 
-def by_hand(network: torch.nn.Module, store: Store, index: np.ndarray, batch: int = 32) -> np.ndarray:
+def by_hand(
+    network: Callable[..., torch.Tensor], store: Store, index: np.ndarray, batch: int = 32
+) -> np.ndarray:
     """Raw logits from the stored crops with NumPy and torch alone, float64 (n,)."""
     cut = slice(store.margin, store.margin + SIZE)
     low, high = np.float32(WINDOW_HU)
@@ -118,6 +121,26 @@ def test_masks_reach_the_network(phantom_store: Store, tmp_path: Path) -> None:
         write_single(tmp_path / mode, input=contract)
         found.append(predict_store(open_predictor(tmp_path / mode, "cpu"), phantom_store).logit)
     assert len({tuple(logit) for logit in found}) == 4
+
+
+def test_measured_features_are_scaled_and_fused(phantom_store: Store, tmp_path: Path) -> None:
+    unknown = 3
+    nodules = [
+        replace(n, diameter_mm=None) if i == unknown else n for i, n in enumerate(phantom_store.nodules)
+    ]
+    images = np.stack([phantom_store.image(i) for i in range(len(nodules))])
+    store = Store.create(tmp_path / "s", nodules, images, np.zeros(images.shape, np.uint8), 1.0, margin=4)
+    contract = replace(CONTRACT, measured=("diameter",))
+    network = write_single(tmp_path / "model", input=contract, measured={"diameter": (2.0, 0.5)})
+    index = np.array([7, unknown, 0, 9])
+    scores = predict_store(open_predictor(tmp_path / "model", "cpu"), store, index)
+    weight = float(network.get_parameter("measured.weight").detach())
+    assert abs(weight) > 0.1
+    size = np.array([np.nan if nodules[i].diameter_mm is None else nodules[i].diameter_mm for i in index])
+    part = np.nan_to_num((np.log(size) - 2.0) / 0.5)  # a typical size stands in for an unknown one
+    raw = by_hand(lambda image, _: network.get_submodule("backbone")(image)[:, 0], store, index)
+    np.testing.assert_allclose(scores.logit, raw + weight * part, rtol=0, atol=1e-5 * np.abs(raw).max())
+    assert [["W-PRED-003" in row["warnings"]] for row in scores.rows()] == [[False], [True], [False], [False]]
 
 
 def test_a_subset_and_another_batch_give_the_same(phantom_store: Store, tmp_path: Path) -> None:

@@ -157,11 +157,11 @@ def _tell(answer: "Answer", out: Path | None) -> None:
         talk.print("nothing predicted: no nodule could be read")
         return
     told = [
-        f"{nodule.nodule_id}: {note}"
+        (note.code, f"{nodule.nodule_id}: {note}")
         for nodule, notes in zip(answer.scores.nodules, answer.scores.notes, strict=True)
         for note in notes
     ]
-    for line in told[:SHOWN]:
+    for _, line in sorted(told, key=lambda each: each[0])[:SHOWN]:
         talk.print(Text(line))
     if len(told) > SHOWN:
         talk.print(f"... and {len(told) - SHOWN} more warnings; --json lists all")
