@@ -8,6 +8,7 @@ from toolkit.cli.inspect import inspect
 from toolkit.cli.phantom import phantom
 from toolkit.cli.preprocess import preprocess
 from toolkit.cli.split import split
+from toolkit.cli.train import train
 from toolkit.cli.verify import verify
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, verify):
+for command in (phantom, index, preprocess, inspect, split, train, verify):
     app.command()(command)
 
 
