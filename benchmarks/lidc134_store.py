@@ -71,7 +71,8 @@ def patients(rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     before = ""
     for name in sorted(rows, key=scan_number):
         told = rows[name]["patient_guess"]
-        neighbour = before and not rows[before]["patient_guess"] and scan_number(name) - scan_number(before) == 1
+        next_to_unknown = bool(before) and not rows[before]["patient_guess"]
+        neighbour = next_to_unknown and scan_number(name) == scan_number(before) + 1
         found[name] = told or (found[before] if neighbour else f"scan {scan_number(name)}")
         before = name
     return found
