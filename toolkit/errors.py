@@ -85,6 +85,7 @@ CODES = {
     "E-KEY-001": "the id key cannot be used",
     "E-DISK-001": "writing failed",
     "E-DEV-001": "no usable GPU",
+    "E-DEV-002": "a number type whose gradients are wrong on this device",
     "E-LOAD-010": "a sampler's setting is impossible",
     "E-LOAD-011": "too few nodules of a class for a batch",
     "E-SPLIT-001": "the split cannot be read",
