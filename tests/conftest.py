@@ -6,6 +6,10 @@ import pytest
 
 from tests.real import real_data, unpack
 from toolkit.phantom.archive import write_archive
+from toolkit.preprocess.identity import IdKey
+from toolkit.preprocess.plan import Settings
+from toolkit.preprocess.run import Job, preprocess
+from toolkit.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +24,18 @@ def phantom_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "archive"
     write_archive(out, patients=6, seed=3, formats=("dicom", "nifti"))
     return out
+
+
+@pytest.fixture(scope="session")
+def phantom_store(phantom_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The phantom's crops of 32 voxels with a margin of 4, as training has them."""
+    folder = tmp_path_factory.mktemp("phantom-store")
+    settings = Settings(spacing_mm=1.0, size=32, margin=4)
+    job = Job(
+        phantom_archive, folder / "store", IdKey(b"test"), settings=settings, index_cache=folder / "index"
+    )
+    assert preprocess(job).exit_code == 0
+    return Store.open(folder / "store")
 
 
 @pytest.fixture(scope="session")

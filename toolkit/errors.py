@@ -108,6 +108,8 @@ CODES = {
     "E-MODEL-002": "the model folder cannot be read",
     "E-MODEL-003": "weights do not fit the model",
     "E-MODEL-004": "a measured feature is unknown",
+    "E-MODEL-005": "a model folder asks for code or weights from elsewhere",
+    "E-MODEL-006": "the network has no feature map to explain",
     "E-TRAIN-001": "labels are missing or one class only",
     "E-TRAIN-002": "a label lies outside [0, 1]",
     "E-TRAIN-003": "the run folder holds another run",
@@ -122,8 +124,12 @@ CODES = {
     "E-EVAL-004": "the evaluation cannot be read",
     "E-PRED-001": "the model was made for another store",
     "E-PRED-002": "the model needs what the nodules do not have",
+    "E-PRED-003": "there is no nodule to predict",
+    "E-PRED-004": "the request for a prediction is impossible",
+    "E-PRED-005": "original names are not known",
     "E-RUN-001": "no such run",
     "E-WANDB-001": "wandb is not installed",
+    "E-WANDB-002": "wandb cannot start",
     "W-CSV-001": "labels that match no nodule were left out",
     "W-DCM-001": "an identical copy of a slice was dropped",
     "W-DCM-002": "pixels went through lossy compression",
@@ -150,6 +156,9 @@ CODES = {
     "W-RT-003": "the area of a region is not that of its contours",
     "W-RT-004": "regions that enclose no voxel were left out",
     "W-RT-005": "identical copies of contours were dropped",
+    "W-PRED-001": "a nodule lies outside what the model saw",
+    "W-PRED-002": "a nodule is of a kind that the model saw rarely",
+    "W-PRED-003": "a measured feature is missing and its typical value stands in",
 }
 
 

@@ -3,9 +3,11 @@
 import typer
 
 from toolkit import __version__
+from toolkit.cli.evaluate import evaluate
 from toolkit.cli.index import index
 from toolkit.cli.inspect import inspect
 from toolkit.cli.phantom import phantom
+from toolkit.cli.predict import predict
 from toolkit.cli.preprocess import preprocess
 from toolkit.cli.split import split
 from toolkit.cli.train import train
@@ -19,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, train, verify):
+for command in (phantom, index, preprocess, inspect, split, train, evaluate, predict, verify):
     app.command()(command)
 
 

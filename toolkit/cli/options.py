@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,4 +58,27 @@ AllowMissing = Annotated[
 SeriesUids = Annotated[
     list[str] | None,
     typer.Option("--series-uid", metavar="UID", help="Only this DICOM series; may be given several times."),
+]
+IdKeyText = Annotated[
+    str | None,
+    typer.Option(
+        "--id-key",
+        metavar="FILE",
+        help="Key of the hashed ids: a file, or the key itself (default: the user's own).",
+    ),
+]
+MinDiameter = Annotated[
+    float, typer.Option(min=0, metavar="MM", help="Drop smaller components of binary masks.")
+]
+DeviceName = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the work is done.")
+]
+Prevalence = Annotated[
+    float | None,
+    typer.Option(
+        "--prevalence",
+        metavar="P",
+        help="Share of malignant nodules where the model is used; probabilities follow it, decisions do not "
+        "(default: the model's).",
+    ),
 ]

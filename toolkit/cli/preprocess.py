@@ -12,19 +12,20 @@ from toolkit.cli.options import (
     AllowUneven,
     Archive,
     Cases,
+    IdKeyText,
     IndexFolder,
     Json,
     Labels,
+    MinDiameter,
     RegionPattern,
     SeriesUids,
     Workers,
 )
+from toolkit.cli.refusals import tell_refusals
 
 if TYPE_CHECKING:
     from toolkit.preprocess.plan import Settings
     from toolkit.preprocess.run import Summary
-
-SHOWN = 20
 
 
 def _part(text: str) -> str:
@@ -54,18 +55,11 @@ def preprocess(
             help="More voxels on each side (default: what augmentation needs).",
         ),
     ] = None,
-    min_diameter: Annotated[
-        float, typer.Option(min=0, metavar="MM", help="Drop smaller components of binary masks.")
-    ] = 3.0,
+    min_diameter: MinDiameter = 3.0,
     workers: Workers = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the kernels run.")] = "auto",
     index_cache: IndexFolder = None,
-    id_key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Key of the hashed ids: a file, or the key itself (default: the user's own)."
-        ),
-    ] = None,
+    id_key: IdKeyText = None,
     shard: Annotated[
         str, typer.Option(metavar="i/N", callback=_part, help="Do part i of N; parts may run at once.")
     ] = "1/1",
@@ -150,23 +144,11 @@ def _as_json(summary: "Summary", settings: "Settings", device: str) -> dict[str,
 def _show(summary: "Summary", settings: "Settings", store: Path, dry_run: bool) -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from toolkit.preprocess.plan import stored_bytes
 
     talk = Console(stderr=True, soft_wrap=True, highlight=False)
-    for name, problem in summary.failures[:SHOWN]:
-        talk.print(Text(f"refused {name}: {problem}"))
-    for problem in summary.files[:SHOWN]:
-        talk.print(Text(f"refused file: {problem}"))
-    for name in summary.empties[:SHOWN]:
-        talk.print(Text(f"empty {name}: nothing is marked in it"))
-    for what, paths in sorted(summary.ignored.items()) if summary.exit_code else ():
-        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-        talk.print(Text(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
-    hidden = sum(max(0, len(told) - SHOWN) for told in (summary.failures, summary.files, summary.empties))
-    if hidden:
-        talk.print(f"... and {hidden} more; --json lists all")
+    tell_refusals(summary)
     if summary.stopped:
         talk.print("stopped by --max-failures; run the same command again to resume")
     table = Table("", "", box=None, show_header=False)

@@ -40,3 +40,10 @@ def write_crosswalk(store: Path, cases: Iterable[Case], id_key: IdKey) -> None:
         with os.fdopen(descriptor, "w") as file:
             file.write(text.getvalue())
         temporary.replace(path)
+
+
+def read_crosswalk(store: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return (kind, hash) to (identifier, image) of a store; raises `FileNotFoundError`."""
+    with crosswalk_path(store).open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return {(kind, name): (identifier, image) for kind, name, identifier, image in rows}

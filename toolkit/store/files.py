@@ -1,7 +1,9 @@
 """Writing files so that no name ever holds a part of one."""
 
+import ctypes
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,12 +63,17 @@ def publish(file: BinaryIO, final: Path) -> None:
     sync_folder(final.parent)
 
 
-def write_atomic(final: Path, data: bytes) -> None:
-    """Write a small file in one step that is seen whole or not at all; writers take turns."""
+def write_atomic(final: Path, data: bytes, mode: int | None = None) -> None:
+    """Write a small file in one step that is seen whole or not at all; writers take turns.
+
+    `mode` are its permissions; the user's usual ones when None.
+    """
     with disk_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
         with open_temporary(final, wait=True) as file:
             try:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 publish(file, final)
             except OSError:
@@ -87,3 +94,48 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file of a folder that has no name yet; its bytes are on disk afterwards."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Lend an empty folder beside `final`, and give it that name once all is written.
+
+    What lay there is replaced in one step where the system can exchange two names (Linux); elsewhere there
+    is a moment without either. After an error `final` is as it was. One writer at a time.
+    """
+    temporary = final.with_name(final.name + TEMPORARY)
+    with disk_errors():
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            sync_folder(temporary)
+            if not final.exists():
+                temporary.rename(final)
+            elif not _exchange(temporary, final):
+                old = final.with_name(final.name + ".old")
+                shutil.rmtree(old, ignore_errors=True)
+                final.rename(old)
+                temporary.rename(final)
+                shutil.rmtree(old)
+            sync_folder(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system or its file system cannot (renameat2(2))."""
+    at_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    return bool(rename(at_folder, os.fsencode(one), at_folder, os.fsencode(other), exchange) == 0)

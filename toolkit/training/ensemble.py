@@ -1,9 +1,9 @@
 """The models of a cross-validation as one, judged on what none of them had seen."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -60,13 +60,11 @@ def write_model_of_folds(run: RunFolder, pooled: Predictions, prevalence: float 
     return file
 
 
-def _widest(ranges: list[dict[str, Range]]) -> dict[str, Range]:
+def _widest(ranges: Sequence[Mapping[str, Range]]) -> dict[str, Range]:
     """Return ranges that hold all, the middle ones as their means."""
     found = {}
     for name in sorted({name for each in ranges for name in each}):
         some = [each[name] for each in ranges if name in each]
-        middle: list[NDArray[np.float64]] = [
-            np.mean([getattr(r, k) for r in some]) for k in ("low", "median", "high")
-        ]
-        found[name] = Range(min(r.least for r in some), *map(float, middle), max(r.largest for r in some))
+        low, median, high = (float(np.mean([getattr(r, k) for r in some])) for k in ("low", "median", "high"))
+        found[name] = Range(min(r.least for r in some), low, median, high, max(r.largest for r in some))
     return found

@@ -36,7 +36,7 @@ def describe(device: "torch.device", decision: Decision, loader: str, ranks: int
     if device.type == "cuda":
         told["gpu"] = torch.cuda.get_device_name(device)
         told["cuda"] = torch.version.cuda
-        told["cudnn"] = torch.backends.cudnn.version()
+        told["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return told
 
 

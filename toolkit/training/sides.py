@@ -102,4 +102,4 @@ def _some(index: NDArray[np.int64], patient: NDArray[np.int64], least: int, seed
     unique, which = np.unique(patient, return_inverse=True)
     turn = np.random.default_rng([seed, PROBE]).permutation(len(unique))[which]
     last = np.sort(turn)[min(least, len(index)) - 1]
-    return index[turn <= last]
+    return np.asarray(index[turn <= last])
