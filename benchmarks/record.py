@@ -58,6 +58,26 @@ class Figure:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """One estimated number and its 95 % interval.
+
+    Attributes
+    ----------
+    n
+        How many nodules it was estimated from.
+    note
+        How, and what a reader could get wrong.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+
+
 def figure(name: str, samples: Sequence[float], unit: str, note: str = "") -> Figure:
     """Return median and spread of some measurements of one thing."""
     p20, p50, p80 = (float(f"{p:.6g}") for p in np.percentile(samples, (20, 50, 80)))
@@ -65,8 +85,10 @@ def figure(name: str, samples: Sequence[float], unit: str, note: str = "") -> Fi
     return Figure(name, p50, unit, p20, p50, p80, len(samples), kept, note)
 
 
-def line(found: Figure) -> str:
+def line(found: Figure | Estimate) -> str:
     """Return a figure for people."""
+    if isinstance(found, Estimate):
+        return f"{found.name:<52}{found.value:10.3f} (95 % {found.low:.3f} to {found.high:.3f}, n {found.n})"
     spread = f"{found.p50:10.3f} {found.unit:<8} (p20 {found.p20:.3f}, p80 {found.p80:.3f}, n {found.n})"
     return f"{found.name:<52}{spread}"
 
@@ -119,7 +141,7 @@ def default_path(name: str = "") -> Path:
     return FOLDER / "results" / f"{device}_{about['date']}_{about['commit']}.jsonl"
 
 
-def append(figures: Iterable[Figure], path: Path) -> None:
+def append(figures: Iterable[Figure | Estimate], path: Path) -> None:
     """Add figures to a file, one JSON line each."""
     about = context()
     path.parent.mkdir(parents=True, exist_ok=True)
