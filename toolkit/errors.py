@@ -118,6 +118,7 @@ CODES = {
     "E-EVAL-001": "too few nodules of a class to evaluate",
     "E-EVAL-002": "predictions cannot be read",
     "E-EVAL-003": "there is no test side",
+    "E-EVAL-004": "the evaluation cannot be read",
     "E-PRED-001": "the model was made for another store",
     "E-PRED-002": "the model needs what the nodules do not have",
     "E-RUN-001": "no such run",

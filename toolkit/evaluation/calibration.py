@@ -50,3 +50,21 @@ def sigmoid(logit: Floats) -> Floats:
     from scipy.special import expit
 
     return np.asarray(expit(np.asarray(logit, np.float64)), np.float64)
+
+
+def fit(raw: Floats, label: Floats, plain_prior: float, effective_prior: float) -> Calibration:
+    """Fit a calibration on validation nodules, (n,); NaN labels are left out.
+
+    Parameters
+    ----------
+    raw, label
+        Raw logits and classes, 1 or 0.
+    plain_prior, effective_prior
+        Share of positives among the training nodules, and the one that training effectively had.
+    """
+    raise NotImplementedError
+
+
+def prior_shift(logit: Floats, prior_from: float, prior_to: float) -> Floats:
+    """Return logits moved from one share of positives to another; ranks stay (Saerens 2002)."""
+    return np.asarray(logit, np.float64) + log_odds(prior_to) - log_odds(prior_from)

@@ -1,6 +1,7 @@
 """Predictions of one side of one or more partitions, in memory and as ``predictions_<side>.csv``."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +53,16 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.nodule_id)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions as a csv file in one step: floats in full, NaN as an empty field."""
+    raise NotImplementedError
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return exactly what `write_predictions` wrote.
+
+    Raises `UsageError` E-EVAL-002 with the line where it is missing or damaged.
+    """
+    raise NotImplementedError
