@@ -2,6 +2,8 @@
 
 import math
 
+from toolkit.evaluation.results import Interval
+
 
 def plain(value: float) -> str:
     """Return a number with three digits, without an exponent."""
@@ -30,3 +32,30 @@ def size(number: int) -> str:
 def sentence(text: str) -> str:
     """Return a text that begins with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def fixed(value: float, digits: int = 2) -> str:
+    """Return a number with so many decimals and a true minus sign; NaN is ``not defined``."""
+    if math.isnan(value):
+        return "not defined"
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", "\u2212") if float(text.replace(",", "")) else text.lstrip("-")
+
+
+def ranged(value: Interval, digits: int = 2) -> str:
+    """Return an estimate with its interval: ``0.87 (0.82 to 0.91)``."""
+    if math.isnan(value.value):
+        return "not defined"
+    if math.isnan(value.low):
+        return fixed(value.value, digits)
+    return f"{fixed(value.value, digits)} ({fixed(value.low, digits)} to {fixed(value.high, digits)})"
+
+
+def ranged_percent(value: Interval, digits: int = 0) -> str:
+    """Return a share with its interval as per cent: ``87 % (82 to 91)``."""
+    if math.isnan(value.value):
+        return "not defined"
+    if math.isnan(value.low):
+        return percent(value.value, digits)
+    ends = f"{fixed(100 * value.low, digits)} to {fixed(100 * value.high, digits)}"
+    return f"{percent(value.value, digits)} ({ends})"

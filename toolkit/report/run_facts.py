@@ -1,0 +1,192 @@
+"""What a run was made of: data, settings, environment, the model's card, its files."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from toolkit.evaluation.predictions import Predictions
+from toolkit.report.charts import Series, histogram
+from toolkit.report.run_files import RunFiles
+from toolkit.report.run_tables import table
+from toolkit.report.words import plain, size
+from toolkit.store import Store
+from toolkit.training.config import TrainConfig
+
+SIDES = (("train", "training"), ("val", "validation"), ("test", "test"))
+CLASSES = (("malignant", 1.0), ("benign", 0.0))
+
+
+def data(run: RunFiles, store: Store | None) -> str:
+    """Return counts by side and class, and sizes."""
+    parts = run.split.get("partitions") or []
+    rows = [
+        (name if len(parts) == 1 else f"{part.get('name', '')}: {name}", *_counts(part, key))
+        for part in parts
+        for key, name in SIDES
+        if _counts(part, key)
+    ]
+    heads = ("Side", "Patients", "Nodules", "Malignant", "Benign", "Without a label")
+    told = table(heads, rows) if rows else "<p>The run holds no split.json.</p>"
+    if run.split:
+        tied = run.split.get("tied", 0)
+        rule = f"Rule: {run.split.get('rule', '')}. No patient is on two sides"
+        rule += f"; {tied} pairs of patients with the same crops were kept together." if tied else "."
+        told += f'<p class="note">{escape(rule)}</p>'
+    return told + _sizes(run, store)
+
+
+def _counts(part: Mapping[str, Any], side: str) -> list[str]:
+    counts = part.get("counts", {}).get(side, {})
+    names = ("patients", "nodules", "malignant", "benign", "unknown")
+    return [f"{int(counts[name]):,}" for name in names] if {*names} <= {*counts} and counts["nodules"] else []
+
+
+def _sizes(run: RunFiles, store: Store | None) -> str:
+    """Return diameters by class: of all of the store, or of those that were predicted."""
+    if store is not None:
+        rule = run.config.labels.rule
+        label = rule.classes(rule.targets(store.nodules))
+        diameter = np.array([n.diameter_mm or np.nan for n in store.nodules])
+        title = "Diameter of all nodules"
+    else:
+        found = [p for p in (run.val, run.test) if p is not None]
+        if not found:
+            return ""
+        label = np.concatenate([p.label for p in found])
+        diameter = np.concatenate([p.diameter_mm for p in found])
+        title = "Diameter of the nodules that were predicted"
+    series = [
+        Series(name, diameter[(label == number) & np.isfinite(diameter)].tolist(), name) for name, number in CLASSES
+    ]
+    return f'<div class="charts">{histogram(title, "mm", series)}</div>'
+
+
+def settings(run: RunFiles) -> str:
+    """Return the configuration, what is not the default first, and the environment."""
+    given = dict(flat(run.config.model_dump(mode="json")))
+    usual = dict(flat(TrainConfig().model_dump(mode="json")))
+    changed = [f"{name} = {value}" for name, value in given.items() if value != usual.get(name)]
+    every = "\n".join(f"{name} = {value}" for name, value in given.items())
+    around = "\n".join(f"{name} = {value}" for name, value in flat(run.environment))
+    own = "\n".join(changed) or "nothing: all settings are the defaults"
+    return (
+        f"<h3>Settings that are not the defaults</h3><pre>{escape(own)}</pre>"
+        f"<details><summary>All settings</summary><pre>{escape(every)}</pre></details>"
+        f"<details><summary>Environment</summary><pre>{escape(around or 'environment.json is missing')}</pre></details>"
+    )
+
+
+def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of nested tables as dotted names and texts."""
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            if each:
+                yield from flat(each, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", _text(each)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "not set" if value is None else str(value)
+
+
+def card(run: RunFiles, meaning: str) -> str:
+    """Return the model's card, after Mitchell et al. 2019 and what TRIPOD+AI and CLAIM ask of such a study."""
+    rows = [
+        ("Model", _model(run)),
+        ("Intended use", "Research on how to tell malignant from benign lung nodules in chest CT that someone has "
+         "already found and marked. It does not find nodules."),
+        ("Not for", "Clinical use. It is no medical device, was assessed by no authority, and no one has shown "
+         "that decisions made with it do patients good."),
+        ("Input", _input(run.model)),
+        ("Labels", meaning),
+        ("Training data", _source(run)),
+        ("Seen in training", _seen(run.model)),
+        ("Classes were balanced by", f"{run.config.balance}; see the questions above"),
+        ("Selection", f"Epoch by {run.config.selection.metric.replace('_', ' ')} on validation; threshold for "
+         f"{run.config.threshold.rule.words}, frozen before the test side was looked at."),
+        ("Evaluation", _evaluation(run)),
+        ("Known limits", "Scanners, protocols, populations and ways of finding nodules other than those of the "
+         "training data are untested. Probabilities hold at the declared prevalence only. Crops are taken at marks "
+         "made by people or other software, whose errors are not part of these figures."),
+        ("Provenance", "; ".join(f"{name} {value}" for name, value in flat(run.model.get("provenance", {})))
+         or "model.json is missing"),
+    ]  # fmt: skip
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
+    return f'<dl class="card-list">{shown}</dl>'
+
+
+def _model(run: RunFiles) -> str:
+    members = run.model.get("members") or []
+    options = ", ".join(f"{name} {value}" for name, value in flat(run.model.get("architecture", {}).get("options", {})))
+    name = run.config.model.name + (f" ({options})" if options else "")
+    return f"Mean of {len(members)} models, one a fold: {name}" if members else name
+
+
+def _input(model: Mapping[str, Any]) -> str:
+    contract = model.get("input")
+    if not contract:
+        return "model.json is missing"
+    window = contract.get("window_hu")
+    hu = f"{window[0]:g} to {window[1]:g} HU" if window else "no window"
+    measured = ", ".join(contract.get("measured") or ()) or "nothing else"
+    return (
+        f"Crops of {contract['size']}\u00b3 voxels of {contract['spacing_mm']:g} mm, {hu}; mask: "
+        f"{contract['mask_mode']}; beside the image: {measured}."
+    )
+
+
+def _source(run: RunFiles) -> str:
+    if not run.split:
+        return "split.json is missing"
+    return f"Store {run.split.get('store', '')!s:.8}, split: {run.split.get('rule', '')}; counts stand under Data."
+
+
+def _seen(model: Mapping[str, Any]) -> str:
+    seen = model.get("seen") or {}
+    told = [
+        f"{name.replace('_', ' ')} {plain(r['least'])} to {plain(r['largest'])}, median {plain(r['median'])}"
+        for name, r in seen.items()
+    ]
+    return "; ".join(told) or "not recorded"
+
+
+def _evaluation(run: RunFiles) -> str:
+    if run.evaluation is None:
+        return "None on nodules that took no part in training: toolkit evaluate makes it."
+    if run.folds:
+        return "Out of fold: each nodule by models that never saw its patient. Intervals: patient bootstrap."
+    times = "once" if run.looks <= 1 else f"{run.looks} times, so its figures may be too good"
+    return f"On patients that took no part in training or selection, looked at {times}. Intervals: patient bootstrap."
+
+
+def files(run: RunFiles) -> str:
+    """Return the files of the run with their sizes."""
+    folder = run.folder
+    known = [
+        ("config.json", folder.config, "every setting"),
+        ("environment.json", folder.environment, "versions and device"),
+        ("split.json", folder.split, "who is on which side"),
+        ("metrics.jsonl", folder.metrics, "a line an epoch"),
+        ("validation_logits.npy", folder.validation_logits, "every validation nodule after every epoch"),
+        ("predictions_val.csv", folder.predictions("val"), "of the kept epoch"),
+        ("predictions_test.csv", folder.predictions("test"), "of the test side, or out of fold"),
+        ("evaluation.json", folder.evaluation, "every figure of the evaluation"),
+        ("model/model.json", folder.model / "model.json", "what toolkit predict reads"),
+        ("model/model.safetensors", folder.model / "model.safetensors", "the weights"),
+    ]
+    rows: Sequence[Sequence[str]] = [
+        (name, size(path.stat().st_size) if path.is_file() else "missing", what) for name, path, what in known
+    ]
+    return table(("File", "Size", "Holds"), rows)
+
+
+def scored(predictions: Predictions) -> int:
+    """Return how many lines have a class."""
+    return int(np.isfinite(predictions.label).sum())
