@@ -5,8 +5,10 @@ In JSON an `Interval` is a list [value, low, high] of numbers or null, all else 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+T = TypeVar("T")
 
 
 class Interval(NamedTuple):
@@ -72,3 +74,35 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def from_json(kind: type[T], value: Any) -> T:
+    """Return a dataclass of numbers, texts, intervals and such dataclasses from its JSON; null becomes NaN.
+
+    A field that is absent takes its default. Raises KeyError, TypeError or ValueError where the value does
+    not fit.
+    """
+    if kind is float:
+        return math.nan if value is None else _number(value)  # type: ignore[return-value]
+    if kind is Interval:
+        low, mid, high = (from_json(float, each) for each in value)
+        return Interval(low, mid, high)  # type: ignore[return-value]
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{kind.__name__} expected")
+        hints = get_type_hints(kind)
+        given = {
+            each.name: from_json(hints[each.name], value[each.name])
+            for each in fields(kind)  # type: ignore[arg-type]
+            if each.name in value or each.default is MISSING
+        }
+        return kind(**given)
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a number expected")
+    return float(value)

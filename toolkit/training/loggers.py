@@ -1,0 +1,133 @@
+"""Curves for other programs: TensorBoard events, and Weights & Biases where asked for.
+
+Both get metrics and the configuration, nothing of patients or files. Call them before the records are
+written: after a crash in between, what they hold too much is dropped on resume, and nothing is missing.
+"""
+
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from toolkit.errors import Problem, UsageError
+from toolkit.evaluation.results import Interval
+from toolkit.training.config import TrainConfig
+from toolkit.training.record import EpochRecord
+from toolkit.training.run_folder import RunFolder
+
+
+class Logger(Protocol):
+    """Takes an epoch at a time."""
+
+    def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
+        """Write all curves of an epoch, and how long it took."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def open_loggers(config: TrainConfig, folder: RunFolder, records: Sequence[EpochRecord]) -> list[Logger]:
+    """Return the loggers that the configuration asks for; `records` are those of the epochs done.
+
+    Raises `UsageError` E-WANDB-001.
+    """
+    loggers: list[Logger] = []
+    if config.logging.wandb != "off":
+        loggers.append(WandbLogger(config, folder))
+    if config.logging.tensorboard:
+        loggers.append(TensorBoardLogger(config, folder, len(records)))
+    return loggers
+
+
+def scalars(record: EpochRecord) -> dict[str, float]:
+    """Return the curves of an epoch by name, intervals as ``/low`` and ``/high``; only what is defined."""
+    found = {"lr": record.lr, "train_loss": record.train_loss, "best_epoch": record.best_epoch}
+    found |= {"selection/smoothed": record.selected, "selection/noise": record.noise}
+    for side, summary in (("val", record.val), ("train", record.train)):
+        _walk(found, side, summary)
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def _walk(found: dict[str, float], name: str, value: Any) -> None:
+    if isinstance(value, Interval):
+        found |= {name: value.value, f"{name}/low": value.low, f"{name}/high": value.high}
+    elif hasattr(value, "__dataclass_fields__"):
+        for each in value.__dataclass_fields__:
+            _walk(found, f"{name}/{each}", getattr(value, each))
+    else:
+        found[name] = value
+
+
+class TensorBoardLogger:
+    """Events in the run's folder; steps are epochs, from 1 on."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, done: int) -> None:
+        """Go on after `done` epochs; events of later ones, which a killed run left, are hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = str(folder.tensorboard)
+        self._writer: Any = SummaryWriter(path, purge_step=done + 1)
+        if not done:
+            told = json.dumps(config.model_dump(mode="json"), indent=2)
+            self._writer.add_text("config", "\n".join("    " + line for line in told.splitlines()), 0)
+            self._writer.add_custom_scalars({"with 95 % intervals": _bands()})
+        self._writer.flush()
+
+    def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
+        """Write an epoch, and see it on disk."""
+        curves = scalars(record) | {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
+        for name, value in curves.items():
+            self._writer.add_scalar(name, value, record.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def _bands() -> dict[str, list[Any]]:
+    names = ["val/auroc", "val/average_precision"]
+    for at in ("at_half", "at_threshold"):
+        names += [f"val/{at}/{each}" for each in ("recall", "specificity", "balanced_accuracy", "f_beta")]
+    return {name: ["Margin", [name, f"{name}/low", f"{name}/high"]] for name in names}
+
+
+class WandbLogger:
+    """A run of Weights & Biases; with ``offline`` its files stay in the run's folder of times and hosts."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder) -> None:
+        """Start or go on; raises `UsageError` E-WANDB-001 where the library is missing."""
+        try:
+            import wandb
+        except ImportError as error:
+            action = "Nothing done; install the extra wandb, or set logging.wandb=off"
+            problem = Problem("E-WANDB-001", "wandb is not installed", action=action)
+            raise UsageError(problem) from error
+        folder.log.mkdir(parents=True, exist_ok=True)
+        self._run: Any = wandb.init(
+            project=config.logging.wandb_project,
+            dir=str(folder.log),
+            id=_run_id(folder),
+            resume="allow",
+            config=config.model_dump(mode="json"),
+            mode="online" if config.logging.wandb == "online" else "offline",
+            settings=wandb.Settings(),
+        )
+
+    def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
+        """Send an epoch."""
+        speed = {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
+        self._run.log({"epoch": record.epoch, **scalars(record), **speed}, step=record.epoch)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def _run_id(folder: RunFolder) -> str:
+    """Return the run's id, by which a resumed run goes on; made once, of nothing."""
+    path = folder.log / "wandb_id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()
