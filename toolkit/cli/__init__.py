@@ -7,6 +7,7 @@ from toolkit.cli.index import index
 from toolkit.cli.inspect import inspect
 from toolkit.cli.phantom import phantom
 from toolkit.cli.preprocess import preprocess
+from toolkit.cli.report import report
 from toolkit.cli.split import split
 from toolkit.cli.verify import verify
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, verify):
+for command in (phantom, index, preprocess, inspect, split, report, verify):
     app.command()(command)
 
 
