@@ -75,9 +75,9 @@ def plot(chart: Plot) -> str:
     parts += [*(_line(chart, c) for c in chart.curves), *(_point(chart, p) for p in chart.points)]
     parts += [_hits(chart), *(_reach(chart, p) for p in chart.points)]
     return (
-        f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>{_legend(chart)}'
+        f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>'
         f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(alt)}">'
-        f"{''.join(parts)}</svg>{told}</figure>"
+        f"{''.join(parts)}</svg>{_legend(chart)}{told}</figure>"
     )
 
 

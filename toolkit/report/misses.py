@@ -132,12 +132,13 @@ def _card(predictions: Predictions, miss: Miss, number: int) -> str:
     identity = str(predictions.nodule_id[line])
     chance = percent(float(predictions.probability[line]), 1)
     target = float(predictions.target[line])
+    soft = "" if target in (0, 1) else f'<p class="second"><span>target {plain(target)}</span></p>'
     told = f"{identity}, {label}, {size}, probability {chance}, called {miss.called}"
     return (
         f'<article class="card"><div class="hold" data-nodule="{number}" data-told="{escape(told)}"></div>'
         f'<p class="first"><b class="{label}">{label}</b><span>{size}</span></p>'
         f'<p class="second"><span>called {miss.called}</span><span>at {chance}</span></p>'
-        f'<p class="second"><span>label {plain(target)}</span></p>'
+        f"{soft}"
         f'<p class="id" title="nodule {escape(identity)}">{escape(identity)}</p></article>'
     )
 

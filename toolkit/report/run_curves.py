@@ -16,7 +16,9 @@ from toolkit.report.words import fixed, ranged
 from toolkit.training.record import EpochRecord
 
 Pick = Callable[[Summary], Interval]
-RANKED = ("auroc", "average_precision")
+NAMES = {"auroc": "AUROC", "average_precision": "average precision", "balanced_accuracy": "balanced accuracy",
+         "f_beta": "F-beta", "loss": "loss"}  # fmt: skip
+NOTES = {"balanced_accuracy": "Mean of recall and specificity.", "f_beta": "Recall counts beta times as much as precision."}
 
 
 def curves(run: RunFiles) -> str:
@@ -26,7 +28,7 @@ def curves(run: RunFiles) -> str:
     shaded = spans(run)
     marks = (Mark(run.records[-1].best_epoch, f"kept: {run.records[-1].best_epoch}"),)
     charts = [plot(one) for one in (*_losses(run, marks, shaded), *_metrics(run, marks, shaded))]
-    return _lead(run, bool(shaded)) + f'<div class="charts">{"".join(charts)}</div>' + _numbers(run.records)
+    return _lead(run, bool(shaded)) + f'<div class="plots">{"".join(charts)}</div>' + _numbers(run.records)
 
 
 def alike(run: RunFiles) -> NDArray[np.bool_] | None:
@@ -55,7 +57,7 @@ def _lead(run: RunFiles, shaded: bool) -> str:
     rule = run.config.selection
     text = (
         f"Training ran for {len(run.records)} epochs; epoch {last.best_epoch} is kept, by "
-        f"{rule.metric.replace('_', ' ')} on validation, smoothed over {rule.smoothing} epochs. "
+        f"{NAMES[rule.metric]} on validation, smoothed over {rule.smoothing} epochs. "
         "Bands are 95 % intervals (patients drawn again). Both sides are measured without augmentation, with the "
         "averaged weights."
     )
@@ -83,6 +85,11 @@ def _losses(run: RunFiles, marks: Sequence[Mark], shaded: Sequence[tuple[float, 
     ]
 
 
+def _ends(drawn: Sequence[Curve]) -> Axis:
+    """Return an axis that holds curves and bands."""
+    return fitted("", [value for curve in drawn for line in (curve.y, curve.low or (), curve.high or ()) for value in line])
+
+
 def _fit(drawn: Sequence[Curve]) -> Axis:
     return fitted("", [value for curve in drawn for value in curve.y], floor=0.0)
 
@@ -98,7 +105,7 @@ def _metrics(run: RunFiles, marks: Sequence[Mark], shaded: Sequence[tuple[float,
     at: list[tuple[str, str]] = [
         ("Recall", "recall"),
         ("Specificity", "specificity"),
-        ("Balanced accuracy: mean of recall and specificity", "balanced_accuracy"),
+        ("Balanced accuracy", "balanced_accuracy"),
         (f"F-beta, beta {beta:g}", "f_beta"),
     ]
     charts = []
@@ -107,26 +114,49 @@ def _metrics(run: RunFiles, marks: Sequence[Mark], shaded: Sequence[tuple[float,
             _curve("training", [pick(r.train) for r in records], "other", band=False),
             _curve("validation", [pick(r.val) for r in records], "model"),
         ]
-        charts.append(Plot(title, x, share(""), both, marks=marks, spans=shaded))
+        y = _ends(both) if title == "AUROC" else share("")
+        charts.append(Plot(title, x, y, both, marks=marks, spans=shaded))
     for title, name in at:
         two = [
             _curve("at the threshold", [getattr(r.val.at_threshold, name) for r in records], "model"),
-            _curve("at 0.5", [getattr(r.val.at_half, name) for r in records], "malignant", band=False),
+            _curve("at 0.5", [getattr(r.val.at_half, name) for r in records], "model", band=False, dashed=True),
         ]
-        charts.append(Plot(title, x, share(""), two, marks=marks, spans=shaded))
+        charts.append(Plot(title, x, share(""), two, marks=marks, spans=shaded, note=NOTES.get(name, "")))
     drift = [
         Curve("chosen threshold", [r.epoch for r in records], [r.val.at_threshold.threshold for r in records]),
-        Curve("0.5", [r.epoch for r in records], [0.0] * len(records), "malignant"),
+        Curve("0.5", [r.epoch for r in records], [0.0] * len(records), "model", dashed=True),
     ]
     y = fitted("", [value for curve in drift for value in curve.y])
     charts.append(Plot("Threshold, on the raw logit", x, y, drift, marks=marks, spans=shaded))
     return charts
 
 
-def _curve(name: str, values: Sequence[Interval], style: str, *, band: bool = True) -> Curve:
+def _curve(
+    name: str, values: Sequence[Interval], style: str, *, band: bool = True, dashed: bool = False
+) -> Curve:
     epochs = list(range(1, len(values) + 1))
     low, high = ([v.low for v in values], [v.high for v in values]) if band else (None, None)
-    return Curve(name, epochs, [v.value for v in values], style, low, high)
+    return Curve(name, epochs, [v.value for v in values], style, low, high, dashed)
+
+
+def drift(run: RunFiles) -> Plot:
+    """Return recall at both thresholds beside AUROC: what falls, ranking or the threshold."""
+    records = run.records
+    drawn = [
+        _curve("recall at 0.5", [r.val.at_half.recall for r in records], "malignant", band=False),
+        _curve("recall at the threshold", [r.val.at_threshold.recall for r in records], "malignant", dashed=True, band=False),
+        _curve("AUROC", [r.val.auroc for r in records], "model"),
+    ]
+    return Plot("On validation", counted("epoch", len(records)), share(""), drawn)
+
+
+def peak(run: RunFiles) -> Plot:
+    """Return AUROC with its band, the kept epoch, and which epochs are alike."""
+    records = run.records
+    values = [r.val.auroc for r in records]
+    marks = (Mark(records[-1].best_epoch, f"kept: {records[-1].best_epoch}"),)
+    drawn = [_curve("", values, "model")]
+    return Plot("Validation AUROC", counted("epoch", len(records)), _ends(drawn), drawn, (), marks, spans(run))
 
 
 def _numbers(records: Sequence[EpochRecord]) -> str:
@@ -169,4 +199,4 @@ def folds(run: RunFiles) -> str:
         drawn = [Curve("", [r.epoch for r in f.records], [pick(r) for r in f.records]) for f in run.folds]
         alt = "; ".join(f"{f.name}: {fixed(c.y[-1])} at the end" for f, c in zip(run.folds, drawn, strict=True) if c.y)
         charts.append(plot(Plot(title, x, share(""), drawn, alt=alt)))
-    return f'<div class="charts">{"".join(charts)}</div>'
+    return f'<div class="plots">{"".join(charts)}</div>'

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.evaluation.predictions import Predictions
 from toolkit.report.charts import Series, histogram
+from toolkit.report.run_curves import NAMES
 from toolkit.report.run_files import RunFiles
 from toolkit.report.run_tables import table
 from toolkit.report.words import plain, size
@@ -109,7 +109,7 @@ def card(run: RunFiles, meaning: str) -> str:
         ("Training data", _source(run)),
         ("Seen in training", _seen(run.model)),
         ("Classes were balanced by", f"{run.config.balance}; see the questions above"),
-        ("Selection", f"Epoch by {run.config.selection.metric.replace('_', ' ')} on validation; threshold for "
+        ("Selection", f"Epoch by {NAMES[run.config.selection.metric]} on validation; threshold for "
          f"{run.config.threshold.rule.words}, frozen before the test side was looked at."),
         ("Evaluation", _evaluation(run)),
         ("Known limits", "Scanners, protocols, populations and ways of finding nodules other than those of the "
@@ -185,8 +185,3 @@ def files(run: RunFiles) -> str:
         (name, size(path.stat().st_size) if path.is_file() else "missing", what) for name, path, what in known
     ]
     return table(("File", "Size", "Holds"), rows)
-
-
-def scored(predictions: Predictions) -> int:
-    """Return how many lines have a class."""
-    return int(np.isfinite(predictions.label).sum())

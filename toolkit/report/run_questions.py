@@ -11,14 +11,16 @@ from toolkit.evaluation.calibration import log_odds
 from toolkit.evaluation.evaluation import Evaluation, OperatingPoint
 from toolkit.evaluation.predictions import Predictions
 from toolkit.evaluation.thresholds import Goal, explain_goal
+from toolkit.report import run_curves
 from toolkit.report.axes import fitted, share
 from toolkit.report.lines import Curve, Mark, Plot, plot
 from toolkit.report.run_files import RunFiles
-from toolkit.report.words import fixed, percent, plain, ranged, ranged_percent, sentence
-from toolkit.training.config import TrainConfig
+from toolkit.report.words import fixed, percent, ranged, ranged_percent
+from toolkit.training.record import EpochRecord
 from toolkit.training.words import Finding, is_peak_real, overfitting, why_recall_falls
 
 STEPS = 80
+SMALL_GAP = 0.02  # AUROC
 EXAMPLE = 0.1  # a nodule's true chance, for showing what a prior does to it
 
 
@@ -53,10 +55,15 @@ def _of_curves(run: RunFiles) -> list[Answer]:
         return [
             Answer(asked[0].question, *_together(run, asked)) for asked in zip(*told, strict=False) if asked
         ]
-    return [Answer(f.question, f.answer, f.evidence) for f in _findings(run)]
+    charts = (run_curves.drift, run_curves.peak)
+    return [
+        Answer(f.question, f.answer, f.evidence, plot(charts[k](run)) if k < len(charts) else "")
+        for k, f in enumerate(_findings(run))
+    ]
 
 
 def _findings(run: RunFiles) -> list[Finding]:
+    """Return what the curves tell; no answer about a peak where the logits of validation are missing."""
     if not run.records:
         return []
     found = [why_recall_falls(run.records)]
@@ -199,18 +206,30 @@ def _augmentation(run: RunFiles) -> Answer:
     )
     more = [f"{key} = {value}" for key, value in table.items() if key != "preset"]
     kept = run.selected
-    gap = None if kept is None else kept.train.auroc.value - kept.val.auroc.value
     return Answer(
         "Does augmentation help?",
         answer,
         [
             f"Changed from the preset: {', '.join(more)}." if more else "",
             f"toolkit train STORE OTHER --set augment.preset={other}; then compare both on the same nodules, paired.",
-            ""
-            if gap is None or not np.isfinite(gap)
-            else f"At the kept epoch training AUROC exceeds validation by {fixed(gap)}: what more augmentation, more "
-            "data or a smaller network could win at most.",
+            _gap(kept),
         ],
+    )
+
+
+def _gap(kept: EpochRecord | None) -> str:
+    """Say what there is to win: how far training is ahead of validation."""
+    gap = np.nan if kept is None else kept.train.auroc.value - kept.val.auroc.value
+    if not np.isfinite(gap):
+        return ""
+    if gap < SMALL_GAP:
+        return (
+            f"At the kept epoch training AUROC is no better than that of validation ({fixed(gap)}): there is no "
+            "overfitting for augmentation to cure."
+        )
+    return (
+        f"At the kept epoch training AUROC exceeds that of validation by {fixed(gap)}; augmentation, more data or a "
+        "smaller network can win no more than that."
     )
 
 

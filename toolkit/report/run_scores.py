@@ -19,7 +19,7 @@ FLOOR_SHARE = 0.25  # of the best net benefit: how far below 0 the decision curv
 def charts(found: Evaluation) -> str:
     """Return all charts of an evaluation."""
     plots = [_roc(found), _precision_recall(found), _reliability(found), _decision(found), *_predictive(found)]
-    return f'<div class="charts">{"".join(plot(one) for one in plots)}</div>'
+    return f'<div class="plots">{"".join(plot(one) for one in plots)}</div>'
 
 
 def _swept(curve: Swept) -> list[Curve]:
