@@ -7,7 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.evaluation.logistic import fit_line, smoothed
+
 Floats = NDArray[np.float64]
+FEWEST = 10
+"""Nodules of either class that a slope needs."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ def sigmoid(logit: Floats) -> Floats:
 def fit(raw: Floats, label: Floats, plain_prior: float, effective_prior: float) -> Calibration:
     """Fit a calibration on validation nodules, (n,); NaN labels are left out.
 
+    A line with smoothed targets (Platt 1999). Where a class has fewer than `FEWEST`
+    nodules, or ranks would be turned, no slope is fitted: the prior of training is exchanged alone.
+
     Parameters
     ----------
     raw, label
@@ -62,7 +69,16 @@ def fit(raw: Floats, label: Floats, plain_prior: float, effective_prior: float) 
     plain_prior, effective_prior
         Share of positives among the training nodules, and the one that training effectively had.
     """
-    raise NotImplementedError
+    known = ~np.isnan(label)
+    raw, label = np.asarray(raw, np.float64)[known], np.asarray(label, np.float64)[known]
+    positives = int(label.sum())
+    negatives = len(label) - positives
+    if min(positives, negatives) >= FEWEST:
+        (slope,), (intercept,) = fit_line(raw, smoothed(label))
+        if slope > 0:
+            return Calibration(float(slope), float(intercept), positives / len(label), "platt")
+    shift = log_odds(plain_prior) - log_odds(effective_prior)
+    return Calibration(1.0, shift, plain_prior, "shift")
 
 
 def prior_shift(logit: Floats, prior_from: float, prior_to: float) -> Floats:

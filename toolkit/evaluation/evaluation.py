@@ -46,8 +46,8 @@ class OperatingPoint:
         ``validation``: frozen before this side was looked at; ``this side``: chosen on the very nodules that
         it is measured on, so for illustration only, and too good.
     threshold
-        On the calibrated logit at the prevalence of training, its interval over the patient bootstrap; NaN for
-        the frozen one, which lives on the raw logit of each model (`Part.threshold`).
+        On the calibrated logit at the prevalence of training, with its interval over the patient bootstrap;
+        NaN for the frozen one, which lives on the raw logit of each model (`Part.threshold`).
     probability
         The same as a probability at the declared prevalence; NaN likewise.
     true_positive, false_negative, false_positive, true_negative
@@ -84,7 +84,7 @@ class Predictive:
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit a nodule, TP - FP x t / (1 - t) as shares, at the declared prevalence (Vickers and Elkin 2006).
+    """Net benefit a nodule, TP - FP x t / (1 - t) as shares, at the declared prevalence (Vickers 2006).
 
     Attributes
     ----------
@@ -109,8 +109,8 @@ class DecisionCurve:
 class Subgroup:
     """Nodules that have something in common.
 
-    `by` is what (``diameter``, ``solidity``, ``slice spacing``), `name` which. Where a class has fewer nodules
-    than `toolkit.evaluation.subgroups.FEWEST`, what needs it is NaN and `note` says ``too few ...``.
+    `by` is what (``diameter``, ``solidity``, ``slice spacing``), `name` which. Where a class has fewer
+    nodules than `toolkit.evaluation.subgroups.FEWEST`, what needs it is NaN and `note` says ``too few ...``.
     """
 
     by: str

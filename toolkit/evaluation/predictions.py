@@ -1,10 +1,18 @@
 """Predictions of one side of one or more partitions, in memory and as ``predictions_<side>.csv``."""
 
-from dataclasses import dataclass
+import csv
+import io
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
+from sys import float_info
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toolkit.errors import Problem, UsageError
+from toolkit.store.files import write_atomic
 
 Floats = NDArray[np.float64]
 
@@ -55,9 +63,28 @@ class Predictions:
         return len(self.nodule_id)
 
 
+COLUMNS = tuple(field.name for field in fields(Predictions))
+TEXT = ("partition", "nodule_id", "case_id", "patient_id")
+RANGES = {
+    "target": (0.0, 1.0, True),
+    "label": (0.0, 1.0, True),
+    "logit": (-float_info.max, float_info.max, False),
+    "calibrated": (-float_info.max, float_info.max, False),
+    "probability": (0.0, 1.0, False),
+    "threshold": (-float_info.max, float_info.max, False),
+    "decision": (0.0, 1.0, False),
+    "diameter_mm": (0.0, float_info.max, True),
+}
+"""Least and largest value of each column of numbers, and whether it may be empty."""
+
+
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions as a csv file in one step: floats in full, NaN as an empty field."""
-    raise NotImplementedError
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(zip(*(_texts(getattr(predictions, name)) for name in COLUMNS), strict=True))
+    write_atomic(path, text.getvalue().encode())
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -65,4 +92,54 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises `UsageError` E-EVAL-002 with the line where it is missing or damaged.
     """
-    raise NotImplementedError
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "it cannot be opened") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is no text") from error
+    if not text.endswith("\n"):
+        raise _unreadable(path, f"line {text.count(chr(10)) + 1} is cut short")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str | float]] = []
+    try:
+        if next(reader) != list(COLUMNS):
+            raise _unreadable(path, "line 1 does not name these columns", ", ".join(COLUMNS))
+        for row in reader:
+            if len(row) != len(COLUMNS):
+                told = f"line {reader.line_num} has {len(row)} fields"
+                raise _unreadable(path, told, f"{len(COLUMNS)}")
+            rows.append([_value(path, reader.line_num, *each) for each in zip(COLUMNS, row, strict=True)])
+    except csv.Error as error:
+        raise _unreadable(path, f"line {reader.line_num}: {error}") from error
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    types = [np.str_ if name in TEXT else np.int64 if name == "decision" else np.float64 for name in COLUMNS]
+    arrays: list[Any] = [np.array(each, kind) for each, kind in zip(columns, types, strict=True)]
+    return Predictions(*arrays)
+
+
+def _texts(column: NDArray[Any]) -> list[str]:
+    return ["" if each != each else each if isinstance(each, str) else repr(each) for each in column.tolist()]
+
+
+def _value(path: Path, line: int, name: str, text: str) -> str | float:
+    """Read a field; refuse what no writer of ours would write."""
+    if name in TEXT:
+        return text
+    low, high, may_lack = RANGES[name]
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        value = math.inf
+    whole = name not in ("label", "decision") or value in (0, 1) or not text
+    if not whole or not (low <= value <= high if text else may_lack):
+        told = f"line {line}: {name} is {text[:30]!r}"
+        expected = f"{'0 or 1' if name in ('label', 'decision') else f'a number from {low:g} to {high:g}'}"
+        raise _unreadable(path, told, expected + (" or nothing" if may_lack else ""))
+    return value
+
+
+def _unreadable(path: Path, measured: str, expected: str = "") -> UsageError:
+    action = "Make them again with toolkit evaluate (or train)"
+    what = "predictions cannot be read"
+    return UsageError(Problem("E-EVAL-002", what, measured, expected, action, (str(path),)))
