@@ -99,7 +99,9 @@ def make_run(
     split = split or divide(store, 1)
     part = part or split.partitions[0]
     _json(folder.config, settings.model_dump(mode="json"))
-    _json(folder.environment, {"toolkit": "0.0", "packages": {"torch": "2.13.0"}, "device": "cpu", "threads": 2})
+    _json(
+        folder.environment, {"toolkit": "0.0", "packages": {"torch": "2.13.0"}, "device": "cpu", "threads": 2}
+    )
     _json(folder.log / "where.json", {"store": str(store.path)})
     write_split(folder.split, split, store)
     sides = {side: _nodules(store, part.side(side)) for side in ("train", "val", "test")}
@@ -125,7 +127,14 @@ def make_folds(path: Path, store: Store, folds: int = 3) -> RunFolder:
     split = divide(store, folds)
     folder = RunFolder(path)
     made = [
-        make_run(path / "folds" / part.name.replace(" ", "-"), store, split, part=part, evaluated=False, seed=10 * k)
+        make_run(
+            path / "folds" / part.name.replace(" ", "-"),
+            store,
+            split,
+            part=part,
+            evaluated=False,
+            seed=10 * k,
+        )
         for k, part in enumerate(split.partitions)
     ]
     (path / "model").mkdir()
@@ -139,7 +148,9 @@ def make_folds(path: Path, store: Store, folds: int = 3) -> RunFolder:
         calibration = Calibration(**model["calibration"])
         test = simulate(_nodules(store, part.test), 10 * k + 3)
         pooled.append(predict(part.name, test, calibration, model["threshold"]))
-    test = Predictions(*(np.concatenate([getattr(p, f) for p in pooled]) for f in Predictions.__dataclass_fields__))
+    test = Predictions(
+        *(np.concatenate([getattr(p, f) for p in pooled]) for f in Predictions.__dataclass_fields__)
+    )
     members = [one.path.name for one in made]
     none = {"slope": 1.0, "intercept": 0.0, "prevalence": models[0]["plain_prior"], "method": "none"}
     _json(folder.model / "model.json", {**models[0], "members": members, "calibration": none})
@@ -192,7 +203,9 @@ def _records(val: Simulated, train: Simulated, config: TrainConfig) -> list[Epoc
             summarize(z, side.label, side.patient, **how) for z, side in ((ours, val), (theirs, train))
         )
         lr = 3e-4 * 0.5 * (1 + np.cos(np.pi * k / len(val.logits)))
-        records.append(EpochRecord(k + 1, lr, 1.1 * learned.loss, shown, learned, shown.auroc.value, min(k + 1, KEPT)))
+        records.append(
+            EpochRecord(k + 1, lr, 1.1 * learned.loss, shown, learned, shown.auroc.value, min(k + 1, KEPT))
+        )
     return records
 
 

@@ -44,7 +44,9 @@ def test_undefined_values_part_a_line_and_its_band() -> None:
     nan = math.nan
     y = [0.1, 0.2, nan, 0.4, 0.5, 0.6, nan, 0.8]
     low, high = [v - 0.05 for v in y], [v + 0.05 for v in y]
-    figure = drawn(Plot("t", counted("epoch", 8), share(""), [Curve("a", range(1, 9), y, low=low, high=high)]))
+    figure = drawn(
+        Plot("t", counted("epoch", 8), share(""), [Curve("a", range(1, 9), y, low=low, high=high)])
+    )
     assert [len(line) for line in paths(figure, "line")] == [2, 3]
     assert [len(band) for band in paths(figure, "band")] == [4, 6, 2]
     assert len([e for e in figure.iter("circle") if "dot" in e.get("class", "")]) == 1  # the lonely last one
@@ -79,7 +81,9 @@ def test_what_lies_beyond_an_axis_is_held_at_its_end() -> None:
         ([], None, (0, 0.25, 0.5, 0.75, 1)),
     ],
 )
-def test_ticks_are_round_and_hold_all(values: list[float], floor: float | None, ticks: tuple[float, ...]) -> None:
+def test_ticks_are_round_and_hold_all(
+    values: list[float], floor: float | None, ticks: tuple[float, ...]
+) -> None:
     axis = fitted("", values, floor=floor)
     assert axis.ticks == pytest.approx(ticks)
     assert (axis.low, axis.high) == (axis.ticks[0], axis.ticks[-1])
@@ -111,7 +115,7 @@ def test_points_tell_themselves_and_stand_on_their_cross() -> None:
 
 
 def test_text_is_escaped_and_names_are_in_the_legend() -> None:
-    evil = "<script>alert(1)</script>&\""
+    evil = '<script>alert(1)</script>&"'
     curves = [Curve(evil, [1, 2], [0, 1]), Curve("b", [1, 2], [1, 0])]
     chart = Plot(evil, counted(evil, 2), share(evil), curves, marks=[Mark(1, evil)], note=evil, alt=evil)
     html = plot(chart)

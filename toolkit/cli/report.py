@@ -13,7 +13,8 @@ from toolkit.cli.options import Json
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or of a cross-validation.")],
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="The run's store, where it was moved; for the pictures.")
+        Path | None,
+        typer.Option(metavar="STORE", help="The run's store, where it was moved; for the pictures."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the page (default: RUN/report.html).")

@@ -70,12 +70,13 @@ class Plot:
 def plot(chart: Plot) -> str:
     """Return a figure; `note` and `alt` are plain text."""
     told = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
+    unit = f' <span class="unit">{escape(chart.y.name)}</span>' if chart.y.name else ""
     alt = f"{chart.title}. {chart.alt or _alt(chart)}"
     parts = [_spans(chart), _grid(chart), *(_band(chart, c) for c in chart.curves), _marks(chart)]
     parts += [*(_line(chart, c) for c in chart.curves), *(_point(chart, p) for p in chart.points)]
     parts += [_hits(chart), *(_reach(chart, p) for p in chart.points)]
     return (
-        f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>'
+        f'<figure class="chart"><figcaption>{escape(chart.title)}{unit}</figcaption>'
         f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(alt)}">'
         f"{''.join(parts)}</svg>{_legend(chart)}{told}</figure>"
     )
@@ -118,7 +119,9 @@ def _grid(chart: Plot) -> str:
     for value in chart.y.ticks:
         _, y = _at(chart, chart.x.low, value)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 5}" y="{y + 3.5:.1f}">{escape(chart.y.tell(value))}</text>')
+        parts.append(
+            f'<text class="end" x="{LEFT - 5}" y="{y + 3.5:.1f}">{escape(chart.y.tell(value))}</text>'
+        )
     free = 0.0
     for value in chart.x.ticks:
         x, _ = _at(chart, value, chart.y.low)
@@ -134,8 +137,6 @@ def _grid(chart: Plot) -> str:
         parts.append(
             f'<text class="end name" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}">{escape(chart.x.name)}</text>'
         )
-    if chart.y.name:
-        parts.append(f'<text class="name" x="{LEFT + 4}" y="{TOP + 9}">{escape(chart.y.name)}</text>')
     return "".join(parts)
 
 
@@ -179,7 +180,9 @@ def _line(chart: Plot, curve: Curve) -> str:
         places = " ".join(f"{x:.1f} {y:.1f}" for x, y in run)
         style = f"line {curve.style}{' dashed' if curve.dashed else ''}"
         if len(run) == 1:
-            parts.append(f'<circle class="dot {curve.style}" cx="{run[0][0]:.1f}" cy="{run[0][1]:.1f}" r="2"/>')
+            parts.append(
+                f'<circle class="dot {curve.style}" cx="{run[0][0]:.1f}" cy="{run[0][1]:.1f}" r="2"/>'
+            )
         else:
             parts.append(f'<path class="{style}" d="M{places}"/>')
     return "".join(parts)

@@ -12,13 +12,17 @@ from toolkit.evaluation.results import Interval, Summary
 from toolkit.report.axes import Axis, counted, fitted, share
 from toolkit.report.lines import Curve, Mark, Plot, plot
 from toolkit.report.run_files import RunFiles
+from toolkit.report.run_tables import table
 from toolkit.report.words import fixed, ranged
 from toolkit.training.record import EpochRecord
 
 Pick = Callable[[Summary], Interval]
 NAMES = {"auroc": "AUROC", "average_precision": "average precision", "balanced_accuracy": "balanced accuracy",
          "f_beta": "F-beta", "loss": "loss"}  # fmt: skip
-NOTES = {"balanced_accuracy": "Mean of recall and specificity.", "f_beta": "Recall counts beta times as much as precision."}
+NOTES = {
+    "balanced_accuracy": "Mean of recall and specificity.",
+    "f_beta": "Recall counts beta times as much as precision.",
+}
 
 
 def curves(run: RunFiles) -> str:
@@ -48,7 +52,11 @@ def spans(run: RunFiles) -> list[tuple[float, float]]:
     if same is None:
         return []
     epochs = np.arange(1, len(same) + 1)
-    runs = [[int(e) for e, _ in group] for key, group in groupby(zip(epochs, same, strict=True), lambda p: p[1]) if key]
+    runs = [
+        [int(e) for e, _ in group]
+        for key, group in groupby(zip(epochs, same, strict=True), lambda p: p[1])
+        if key
+    ]
     return [(each[0] - 0.5, each[-1] + 0.5) for each in runs]
 
 
@@ -87,7 +95,10 @@ def _losses(run: RunFiles, marks: Sequence[Mark], shaded: Sequence[tuple[float, 
 
 def _ends(drawn: Sequence[Curve]) -> Axis:
     """Return an axis that holds curves and bands."""
-    return fitted("", [value for curve in drawn for line in (curve.y, curve.low or (), curve.high or ()) for value in line])
+    return fitted(
+        "",
+        [value for curve in drawn for line in (curve.y, curve.low or (), curve.high or ()) for value in line],
+    )
 
 
 def _fit(drawn: Sequence[Curve]) -> Axis:
@@ -119,11 +130,15 @@ def _metrics(run: RunFiles, marks: Sequence[Mark], shaded: Sequence[tuple[float,
     for title, name in at:
         two = [
             _curve("at the threshold", [getattr(r.val.at_threshold, name) for r in records], "model"),
-            _curve("at 0.5", [getattr(r.val.at_half, name) for r in records], "model", band=False, dashed=True),
+            _curve(
+                "at 0.5", [getattr(r.val.at_half, name) for r in records], "model", band=False, dashed=True
+            ),
         ]
         charts.append(Plot(title, x, share(""), two, marks=marks, spans=shaded, note=NOTES.get(name, "")))
     drift = [
-        Curve("chosen threshold", [r.epoch for r in records], [r.val.at_threshold.threshold for r in records]),
+        Curve(
+            "chosen threshold", [r.epoch for r in records], [r.val.at_threshold.threshold for r in records]
+        ),
         Curve("0.5", [r.epoch for r in records], [0.0] * len(records), "model", dashed=True),
     ]
     y = fitted("", [value for curve in drift for value in curve.y])
@@ -144,7 +159,13 @@ def drift(run: RunFiles) -> Plot:
     records = run.records
     drawn = [
         _curve("recall at 0.5", [r.val.at_half.recall for r in records], "malignant", band=False),
-        _curve("recall at the threshold", [r.val.at_threshold.recall for r in records], "malignant", dashed=True, band=False),
+        _curve(
+            "recall at the threshold",
+            [r.val.at_threshold.recall for r in records],
+            "malignant",
+            dashed=True,
+            band=False,
+        ),
         _curve("AUROC", [r.val.auroc for r in records], "model"),
     ]
     return Plot("On validation", counted("epoch", len(records)), share(""), drawn)
@@ -156,12 +177,23 @@ def peak(run: RunFiles) -> Plot:
     values = [r.val.auroc for r in records]
     marks = (Mark(records[-1].best_epoch, f"kept: {records[-1].best_epoch}"),)
     drawn = [_curve("", values, "model")]
-    return Plot("Validation AUROC", counted("epoch", len(records)), _ends(drawn), drawn, (), marks, spans(run))
+    return Plot(
+        "Validation AUROC", counted("epoch", len(records)), _ends(drawn), drawn, (), marks, spans(run)
+    )
 
 
 def _numbers(records: Sequence[EpochRecord]) -> str:
     """Return the same as a table, for keyboards and for copying."""
-    heads = ("Epoch", "Loss, train", "Loss, val", "AUROC, val", "AP, val", "Recall", "Specificity", "Threshold")
+    heads = (
+        "Epoch",
+        "Loss, train",
+        "Loss, val",
+        "AUROC, val",
+        "AP, val",
+        "Recall",
+        "Specificity",
+        "Threshold",
+    )
     head = "".join(f'<th class="n">{h}</th>' for h in heads)
     rows = []
     for r in records:
@@ -197,6 +229,23 @@ def folds(run: RunFiles) -> str:
         ("Validation recall at the threshold", lambda r: r.val.at_threshold.recall.value),
     ):
         drawn = [Curve("", [r.epoch for r in f.records], [pick(r) for r in f.records]) for f in run.folds]
-        alt = "; ".join(f"{f.name}: {fixed(c.y[-1])} at the end" for f, c in zip(run.folds, drawn, strict=True) if c.y)
+        alt = "; ".join(
+            f"{f.name}: {fixed(c.y[-1])} at the end" for f, c in zip(run.folds, drawn, strict=True) if c.y
+        )
         charts.append(plot(Plot(title, x, share(""), drawn, alt=alt)))
-    return f'<div class="plots">{"".join(charts)}</div>'
+    rows = [
+        (
+            fold.name,
+            str(len(fold.records)),
+            str(fold.records[-1].best_epoch),
+            fixed(fold.selected.val.at_threshold.threshold),
+            ranged(fold.selected.val.auroc),
+            ranged(fold.selected.val.at_threshold.recall),
+            ranged(fold.selected.val.at_threshold.specificity),
+        )
+        for fold in run.folds
+        if fold.selected is not None
+    ]
+    heads = ("Fold", "Epochs", "Kept", "Threshold, raw logit", "AUROC", "Recall", "Specificity")
+    note = "On the validation side of each fold, which chose its epoch and its threshold."
+    return f'<div class="plots">{"".join(charts)}</div><h3>Validation</h3>{table(heads, rows)}<p class="note">{note}</p>'

@@ -58,7 +58,8 @@ def _sizes(run: RunFiles, store: Store | None) -> str:
         diameter = np.concatenate([p.diameter_mm for p in found])
         title = "Diameter of the nodules that were predicted"
     series = [
-        Series(name, diameter[(label == number) & np.isfinite(diameter)].tolist(), name) for name, number in CLASSES
+        Series(name, diameter[(label == number) & np.isfinite(diameter)].tolist(), name)
+        for name, number in CLASSES
     ]
     return f'<div class="charts">{histogram(title, "mm", series)}</div>'
 
@@ -124,7 +125,9 @@ def card(run: RunFiles, meaning: str) -> str:
 
 def _model(run: RunFiles) -> str:
     members = run.model.get("members") or []
-    options = ", ".join(f"{name} {value}" for name, value in flat(run.model.get("architecture", {}).get("options", {})))
+    options = ", ".join(
+        f"{name} {value}" for name, value in flat(run.model.get("architecture", {}).get("options", {}))
+    )
     name = run.config.model.name + (f" ({options})" if options else "")
     return f"Mean of {len(members)} models, one a fold: {name}" if members else name
 

@@ -83,7 +83,8 @@ def _misses(run: RunFiles, store: Store | None, why_no_store: str, explain: Expl
         return Viewer("<p>There are no predictions yet.</p>", ())
     if store is None:
         return Viewer(
-            f"<p>No pictures: {why_no_store}. <code>toolkit report RUN --store STORE</code> shows them.</p>", ()
+            f"<p>No pictures: {why_no_store}. <code>toolkit report RUN --store STORE</code> shows them.</p>",
+            (),
         )
     return viewer(predictions, store, explain, side)
 

@@ -15,7 +15,7 @@ from toolkit.report import run_curves
 from toolkit.report.axes import fitted, share
 from toolkit.report.lines import Curve, Mark, Plot, plot
 from toolkit.report.run_files import RunFiles
-from toolkit.report.words import fixed, percent, ranged, ranged_percent
+from toolkit.report.words import fixed, percent, plain, prose, ranged, ranged_percent
 from toolkit.training.record import EpochRecord
 from toolkit.training.words import Finding, is_peak_real, overfitting, why_recall_falls
 
@@ -41,9 +41,9 @@ def questions(run: RunFiles) -> str:
 
 
 def _shown(one: Answer) -> str:
-    evidence = "".join(f"<li>{escape(text)}</li>" for text in one.evidence if text)
+    evidence = "".join(f"<li>{prose(text)}</li>" for text in one.evidence if text)
     return (
-        f'<article class="answer"><div><h3>{escape(one.question)}</h3><p class="short">{escape(one.answer)}</p>'
+        f'<article class="answer"><div><h3>{escape(one.question)}</h3><p class="short">{prose(one.answer)}</p>'
         f"{f'<ul>{evidence}</ul>' if evidence else ''}</div>{one.chart}</article>"
     )
 
@@ -70,7 +70,9 @@ def _findings(run: RunFiles) -> list[Finding]:
     if run.logits is not None and run.val is not None:
         scored = np.isfinite(run.val.label)
         if run.logits.shape == (len(run.records), int(scored.sum())):
-            found.append(is_peak_real(run.logits, run.val.label[scored], run.val.patient_id[scored], run.records))
+            found.append(
+                is_peak_real(run.logits, run.val.label[scored], run.val.patient_id[scored], run.records)
+            )
     return [*found, overfitting(run.records)]
 
 
@@ -91,7 +93,10 @@ def _threshold(run: RunFiles) -> Answer:
     )
     found, evidence = run.evaluation, []
     if found is not None:
-        evidence = [_point(found.frozen), *(_point(each) for each in found.points if "sensitivity" in each.goal)]
+        evidence = [
+            _point(found.frozen),
+            *(_point(each) for each in found.points if "sensitivity" in each.goal),
+        ]
     chart = "" if run.val is None or run.folds or frozen is None else _sweep(run.val, float(frozen))
     return Answer("Which threshold?", answer, evidence, chart)
 
@@ -131,7 +136,11 @@ def _balance(run: RunFiles) -> Answer:
         "focal": f"the focal loss, gamma {config.loss.focal_gamma:g}",
         "none": "nothing",
     }[config.balance]
-    twice = config.force_double_balance and config.balance == "sampler" and config.loss.pos_weight not in (None, 1)
+    twice = (
+        config.force_double_balance
+        and config.balance == "sampler"
+        and config.loss.pos_weight not in (None, 1)
+    )
     answer = (
         f"One of them, never both: each makes the network believe that malignant nodules are common. This run used {did}"
         + (f", and a weight of {config.loss.pos_weight:g} on top of it, as an experiment." if twice else ".")
@@ -145,7 +154,7 @@ def _balance(run: RunFiles) -> Answer:
             "A sampler shows each batch enough malignant nodules to learn from; weights give the same prior with "
             "rarer, larger steps. Both lead to the same ranking where training is long enough, and neither is needed "
             "for the threshold, which is chosen afterwards.",
-            f"To compare: toolkit train STORE OTHER --set balance={other} with the same split and seed.",
+            f"To compare: `toolkit train STORE OTHER --set balance={other}` with the same split and seed.",
         ],
     )
 
@@ -159,7 +168,7 @@ def _prior(model: Any) -> list[str]:
     reads = 1 / (1 + np.exp(-(log_odds(EXAMPLE) + shift)))
     doubled = 1 / (1 + np.exp(-(log_odds(EXAMPLE) + 2 * shift)))
     told = [
-        f"{percent(plain_prior, 1)} of the training nodules are malignant; training showed the network "
+        f"{plain(100 * plain_prior)} % of the training nodules are malignant; training showed the network "
         f"{percent(prior)}."
     ]
     if abs(shift) > 0.05:
@@ -190,7 +199,7 @@ def _f_beta(run: RunFiles) -> Answer:
         evidence += [_point(each) for each in found.points if "F-beta" in each.goal]
     evidence.append(
         f"F-beta moves with the share of malignant nodules and ignores cleared ones; this run chose for "
-        f"{run.config.threshold.rule.words}. To change it: --set threshold.goal=sensitivity --set threshold.at=0.9."
+        f"{run.config.threshold.rule.words}. To change it: `--set threshold.goal=sensitivity --set threshold.at=0.9`."
     )
     return Answer("Is F-beta 0.5 what I want?", answer, evidence)
 
@@ -211,7 +220,7 @@ def _augmentation(run: RunFiles) -> Answer:
         answer,
         [
             f"Changed from the preset: {', '.join(more)}." if more else "",
-            f"toolkit train STORE OTHER --set augment.preset={other}; then compare both on the same nodules, paired.",
+            f"`toolkit train STORE OTHER --set augment.preset={other}`; then compare both on the same nodules, paired.",
             _gap(kept),
         ],
     )
@@ -238,7 +247,9 @@ def _size(run: RunFiles) -> Answer:
     question = "What does the image add over size alone?"
     found = run.evaluation
     if found is None:
-        return Answer(question, "Not known yet: toolkit evaluate RUN fits a model of diameter alone beside it.")
+        return Answer(
+            question, "Not known yet: `toolkit evaluate RUN` fits a model of diameter alone beside it."
+        )
     base = found.baseline
     return Answer(question, base.verdict, _beside(found))
 

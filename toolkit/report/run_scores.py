@@ -7,9 +7,9 @@ from toolkit.evaluation.evaluation import Curve as Swept
 from toolkit.evaluation.evaluation import Evaluation, OperatingPoint
 from toolkit.evaluation.quality import Quality
 from toolkit.evaluation.results import Interval
-from toolkit.report.axes import fitted, logarithmic, share
+from toolkit.report.axes import Axis, fitted, logarithmic, share
 from toolkit.report.lines import Curve, Plot, Point, plot
-from toolkit.report.words import fixed, percent, ranged, ranged_percent
+from toolkit.report.words import fixed, percent, plain, ranged, ranged_percent
 
 NAN = math.nan
 DIAGONAL = (0.0, 1.0)
@@ -18,7 +18,13 @@ FLOOR_SHARE = 0.25  # of the best net benefit: how far below 0 the decision curv
 
 def charts(found: Evaluation) -> str:
     """Return all charts of an evaluation."""
-    plots = [_roc(found), _precision_recall(found), _reliability(found), _decision(found), *_predictive(found)]
+    plots = [
+        _roc(found),
+        _precision_recall(found),
+        _reliability(found),
+        _decision(found),
+        *_predictive(found),
+    ]
     return f'<div class="plots">{"".join(plot(one) for one in plots)}</div>'
 
 
@@ -98,7 +104,9 @@ def _decision(found: Evaluation) -> Plot:
     def above(values: Sequence[float]) -> list[float]:
         return [v if v >= floor else NAN for v in values]
 
-    low, high = ([max(floor, v) for v in ends] for ends in zip(*((m.low, m.high) for m in curve.model), strict=True))
+    low, high = (
+        [max(floor, v) for v in ends] for ends in zip(*((m.low, m.high) for m in curve.model), strict=True)
+    )
     drawn = [
         Curve("model", x, above([m.value for m in curve.model]), "model", low, high),
         Curve("diameter alone", x, above([m.value for m in curve.baseline]), "benign", dashed=True),
@@ -106,9 +114,12 @@ def _decision(found: Evaluation) -> Plot:
         Curve("act on none", x, [0.0] * len(x), "other", dashed=True),
     ]
     y = fitted("net benefit", [v for c in drawn for v in c.y], floor=floor)
-    x_axis = fitted("act from this probability on", [0.0, max(x, default=0.5)])
+    top = max(x, default=0.5)
+    x_axis = Axis(
+        "act from this probability on", 0.0, top, tuple(k / 10 for k in range(int(10 * top + 1e-9) + 1))
+    )
     note = (
-        f"At a prevalence of {percent(curve.prevalence, 1)}. A probability of 0.1 means: one miss weighs as much as "
+        f"At a prevalence of {plain(100 * curve.prevalence)} %. A probability of 0.1 means: one miss weighs as much as "
         "nine false alarms. The highest line does the most good."
     )
     return Plot("Decision curve", x_axis, y, drawn, note=note)
@@ -128,7 +139,7 @@ def _predictive(found: Evaluation) -> list[Plot]:
         low, high = [v.low for v in values], [v.high for v in values]
         drawn = [Curve("", x, [v.value for v in values], style, low, high)]
         y = share("") if style == "malignant" else fitted("", [*low, 1.0])
-        here = f"At the declared prevalence of {percent(found.prevalence, 1)}: {_near(found, title)}."
+        here = f"At the declared prevalence of {plain(100 * found.prevalence)} %: {_near(found, title)}."
         plots.append(Plot(title, axis, y, drawn, note=here))
     return plots
 
@@ -139,7 +150,7 @@ def _near(found: Evaluation, title: str) -> str:
     value = near.positive if "PPV" in title else near.negative
     told = ranged_percent(value, 0 if "PPV" in title else 1)
     same = math.isclose(near.prevalence, found.prevalence, rel_tol=0.02)
-    return told if same else f"{told} at {percent(near.prevalence, 1)}, the nearest that is drawn"
+    return told if same else f"{told} at {plain(100 * near.prevalence)} %, the nearest that is drawn"
 
 
 def quality_rows(found: Evaluation) -> list[tuple[str, Quality]]:

@@ -7,7 +7,7 @@ import numpy as np
 from toolkit.evaluation.evaluation import Evaluation
 from toolkit.evaluation.results import Interval, Summary
 from toolkit.report.run_files import RunFiles
-from toolkit.report.words import fixed, percent, plural, ranged, ranged_percent
+from toolkit.report.words import fixed, percent, plain, plural, prose, ranged, ranged_percent
 from toolkit.store import Store
 
 RATINGS = (
@@ -62,7 +62,7 @@ def summary(run: RunFiles, store: Store | None, why_no_store: str) -> str:
 
 
 def _said(sentences: list[str]) -> str:
-    return '<div class="said">' + "".join(f"<p>{escape(text)}</p>" for text in sentences if text) + "</div>"
+    return '<div class="said">' + "".join(f"<p>{prose(text)}</p>" for text in sentences if text) + "</div>"
 
 
 def _tiles(found: Evaluation) -> str:
@@ -85,8 +85,12 @@ def _tiles(found: Evaluation) -> str:
         ("Over diameter alone", _signed(added.value), f"AUROC, {ends(added)}"),
     ]
     if calibrated is not None:
-        tiles.append(("Calibration slope", fixed(calibrated.slope.value), f"1 is perfect, {ends(calibrated.slope)}"))
-    tiles.append(("Nodules", f"{found.nodules:,}", f"{found.positives:,} malignant, {found.patients:,} patients"))
+        tiles.append(
+            ("Calibration slope", fixed(calibrated.slope.value), f"1 is perfect, {ends(calibrated.slope)}")
+        )
+    tiles.append(
+        ("Nodules", f"{found.nodules:,}", f"{found.positives:,} malignant, {found.patients:,} patients")
+    )
     shown = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)} <small>{escape(more)}</small></dd></div>"
         for name, value, more in tiles
@@ -122,7 +126,7 @@ def _alarms(found: Evaluation) -> str:
         return ""
     near = min(found.predictive, key=lambda row: abs(row.prevalence - found.prevalence))
     return (
-        f"Where {percent(near.prevalence, 1)} of nodules are malignant, {ranged_percent(near.positive)} of its alarms "
+        f"Where {plain(100 * near.prevalence)} % of nodules are malignant, {ranged_percent(near.positive)} of its alarms "
         f"are right, and {ranged_percent(near.negative, 1)} of the nodules that it clears are benign."
     )
 
@@ -133,12 +137,16 @@ def _limits(run: RunFiles, found: Evaluation) -> list[str]:
     limits = []
     if few < FEW:
         kind = "malignant" if found.positives <= found.nodules - found.positives else "benign"
-        limits.append(f"Only {few} {kind} nodules stand behind these figures, which is why the intervals are wide.")
+        limits.append(
+            f"Only {few} {kind} nodules stand behind these figures, which is why the intervals are wide."
+        )
     small = [group.name for group in found.subgroups if group.note]
     if small:
         limits.append(f"{plural(len(small), 'subgroup')} had too few nodules to be judged.")
     if run.looks > 1 and not run.folds:
-        limits.append(f"The test side was looked at {run.looks} times; whoever chooses after looking, fools himself.")
+        limits.append(
+            f"The test side was looked at {run.looks} times; whoever chooses after looking, fools himself."
+        )
     if run.folds:
         limits.append(
             "Figures are out of fold: each nodule was judged by models that never saw its patient; the model folder "
@@ -149,7 +157,9 @@ def _limits(run: RunFiles, found: Evaluation) -> list[str]:
 
 def _validation(run: RunFiles, val: Summary) -> list[str]:
     """Say what validation shows, which is all there is."""
-    where = f"epoch {run.records[-1].best_epoch}, {plural(val.nodules, 'nodule')}, {val.positives:,} malignant"
+    where = (
+        f"epoch {run.records[-1].best_epoch}, {plural(val.nodules, 'nodule')}, {val.positives:,} malignant"
+    )
     return [
         f"On validation ({where}) AUROC is {ranged(val.auroc)}; at the threshold, recall is "
         f"{ranged_percent(val.at_threshold.recall)} and specificity {ranged_percent(val.at_threshold.specificity)}.",

@@ -5,7 +5,7 @@ from html import escape
 
 from toolkit.evaluation.evaluation import Evaluation, OperatingPoint
 from toolkit.report.run_scores import quality_rows
-from toolkit.report.words import fixed, plain, ranged
+from toolkit.report.words import fixed, plain, prose, ranged
 
 Row = Sequence[str]
 
@@ -17,9 +17,7 @@ def table(heads: Row, rows: Sequence[Row], best: int | None = None) -> str:
     for n, row in enumerate(rows):
         cells = "".join(f"<td{'' if k == 0 else _N}>{escape(cell)}</td>" for k, cell in enumerate(row))
         body += f"<tr{_BEST if n == best else ''}>{cells}</tr>"
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="scroll" tabindex="0"><table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 _N, _BEST = ' class="n"', ' class="best"'
@@ -27,7 +25,9 @@ _N, _BEST = ' class="n"', ' class="best"'
 
 def tables(found: Evaluation) -> str:
     """Return all tables of an evaluation."""
+    said = "".join(f"<li>{prose(text)}</li>" for text in found.sentences)
     parts = [
+        f"<details><summary>All findings in sentences</summary><ul>{said}</ul></details>",
         "<h3>Operating points</h3>",
         "<p>The first was frozen on validation, before this side was looked at. The others are chosen on this very "
         "side: they show what is possible, and are a little too good.</p>",
@@ -45,7 +45,16 @@ def tables(found: Evaluation) -> str:
 
 
 def _points(found: Evaluation) -> str:
-    heads = ("Chosen for", "Recall", "Specificity", "Precision", "NPV", "Balanced acc.", "F-beta", "TP FN FP TN")
+    heads = (
+        "Chosen for",
+        "Recall",
+        "Specificity",
+        "Precision",
+        "NPV",
+        "Balanced acc.",
+        "F-beta",
+        "TP \u00b7 FN \u00b7 FP \u00b7 TN",
+    )
     return table(heads, [_point(each) for each in (found.frozen, *found.points)], best=0)
 
 
@@ -60,7 +69,7 @@ def _point(point: OperatingPoint) -> Row:
         ranged(point.negative_predictive_value),
         ranged(point.balanced_accuracy),
         f"{fixed(point.f_beta.value)} (beta {point.beta:g})",
-        " ".join(plain(round(count, 1)) for count in counts),
+        " \u00b7 ".join(plain(round(count, 1)) for count in counts),
     )
 
 
@@ -104,7 +113,11 @@ def _subgroups(found: Evaluation) -> str:
             f"{group.nodules:,}",
             f"{group.patients:,}",
             f"{group.positives:,}",
-            *((group.note, "", "") if group.note else map(ranged, (group.auroc, group.recall, group.specificity))),
+            *(
+                (group.note, "", "")
+                if group.note
+                else map(ranged, (group.auroc, group.recall, group.specificity))
+            ),
         )
         for group in found.subgroups
     ]

@@ -1,6 +1,8 @@
 """Numbers and sentences as people read them."""
 
 import math
+import re
+from html import escape
 
 from toolkit.evaluation.results import Interval
 
@@ -59,3 +61,9 @@ def ranged_percent(value: Interval, digits: int = 0) -> str:
         return percent(value.value, digits)
     ends = f"{fixed(100 * value.low, digits)} to {fixed(100 * value.high, digits)}"
     return f"{percent(value.value, digits)} ({ends})"
+
+
+def prose(text: str) -> str:
+    """Return plain text as HTML: commands between backticks are set as code, a number keeps its unit."""
+    kept = escape(text).replace(" %", "\u00a0%")
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", kept)
