@@ -1,15 +1,28 @@
 """One look at one side: everything that is to be known of it, from its predictions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.evaluation.evaluation import Evaluation
+from toolkit.errors import Problem, UsageError
+from toolkit.evaluation.bands import curves
+from toolkit.evaluation.calibration import log_odds, prior_shift
+from toolkit.evaluation.evaluation import Baseline, Evaluation, Miss, Part
+from toolkit.evaluation.metrics import count, ranking
+from toolkit.evaluation.operating import PREVALENCES, decision_curve, operating_points, predictive
+from toolkit.evaluation.pooled import Lines, Side, pool
 from toolkit.evaluation.predictions import Predictions
+from toolkit.evaluation.quality import Quality, quality
+from toolkit.evaluation.results import Interval
+from toolkit.evaluation.sentences import against_size, sentences
+from toolkit.evaluation.subgroups import subgroups
 from toolkit.evaluation.thresholds import Goal
 
 Floats = NDArray[np.float64]
+CALIBRATION_DRAWS = 400
+SHOWN = 12
 
 
 def evaluate(
@@ -49,4 +62,113 @@ def evaluate(
     UsageError
         E-EVAL-001 where a class has fewer than 2 nodules, E-EVAL-002 where lines contradict each other.
     """
-    raise NotImplementedError
+    side = pool(predictions, baseline, draws, seed)
+    lines = side.lines
+    first = side.first
+    area, precision, size = _ranks(side)
+    frozen, points, tally = operating_points(side, goal, beta, log_odds(prevalence) - log_odds(plain_prior))
+    roc, precision_recall = curves(side)
+    share = None if solid_share is None else solid_share[~np.isnan(predictions.label)]
+    nodules, positives = int(first.sum()), int(lines.label[first].sum())
+    found = Evaluation(
+        nodules=nodules,
+        patients=len(np.unique(lines.patient_id)),
+        positives=positives,
+        unscored=len(np.unique(predictions.nodule_id[np.isnan(predictions.label)])),
+        repeats=len(side.repeats),
+        prior=prior,
+        plain_prior=plain_prior,
+        prevalence=prevalence,
+        observed=positives / nodules,
+        goal=goal.words,
+        beta=beta,
+        draws=draws,
+        seed=seed,
+        auroc=area,
+        average_precision=precision,
+        parts=_parts(side),
+        frozen=frozen,
+        points=tuple(points),
+        predictive=predictive(tally, sorted({*PREVALENCES, prevalence})),
+        calibration=_calibration(side, prior, plain_prior),
+        decision_curve=decision_curve(side, prevalence, plain_prior),
+        subgroups=subgroups(side, share, spacing_mm),
+        baseline=size,
+        roc=roc,
+        precision_recall=precision_recall,
+        false_negatives=_misses(side, 0),
+        false_positives=_misses(side, 1),
+        sentences=(),
+    )
+    return replace(found, sentences=sentences(found, goal))
+
+
+def _ranks(side: Side) -> tuple[Interval, Interval, Baseline]:
+    """Return AUROC and average precision, and the same of size alone with the paired differences."""
+
+    def statistic(some: Lines, weights: Floats) -> Floats:
+        model = ranking(side.lines.calibrated[some], side.lines.label[some], weights)
+        size = ranking(side.baseline[some], side.lines.label[some], weights)
+        apart = [ours - theirs for ours, theirs in zip(model, size, strict=True)]
+        return np.stack([*model, *size, *apart], axis=1)
+
+    area, precision, *size = side.intervals(statistic)
+    measured = not np.isnan(side.lines.diameter_mm).all()
+    return area, precision, Baseline(*size, verdict=against_size(size[2], measured))
+
+
+def _parts(side: Side) -> tuple[Part, ...]:
+    """Return the values of each partition; raises `UsageError` E-EVAL-002 where it has two thresholds."""
+    told = []
+    for name in sorted(set(side.lines.partition.tolist()), key=_natural):
+        some = np.flatnonzero(side.lines.partition == name)
+        label = side.lines.label[some]
+        thresholds = np.unique(side.lines.threshold[some])
+        if len(thresholds) > 1:
+            measured = f"{len(thresholds)} thresholds in one partition"
+            raise UsageError(Problem("E-EVAL-002", "predictions contradict each other", measured, "one"))
+        area, precision = ranking(side.lines.logit[some], label)
+        counts = count(side.lines.decision[some] == 1, label)
+        values = (area[0], precision[0], counts.recall[0], counts.specificity[0])
+        told.append(
+            Part(name, len(some), int(label.sum()), float(thresholds[0]), *(float(each) for each in values))
+        )
+    return tuple(told)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort fold 10 after fold 9."""
+    return [(int(each), "") if each.isdigit() else (-1, each) for each in name.split()]
+
+
+def _calibration(side: Side, prior: float, plain_prior: float) -> dict[str, Quality]:
+    stages = {
+        "raw": side.lines.logit,
+        "prior corrected": prior_shift(side.lines.logit, prior, plain_prior),
+        "calibrated": side.lines.calibrated,
+    }
+    draws = min(side.draws, CALIBRATION_DRAWS)
+    label, patient, once = side.lines.label, side.lines.patient_id, side.first
+    return {name: quality(each, label, patient, draws, side.seed, once) for name, each in stages.items()}
+
+
+def _misses(side: Side, decision: int) -> tuple[Miss, ...]:
+    """Return the wrong decisions of a kind that the model was surest of; each nodule once, at its worst."""
+    lines = side.lines
+    wrong = np.flatnonzero((lines.decision == decision) & (lines.label != decision))
+    margin = lines.calibrated[wrong] * (-1 if decision else 1)
+    wrong = wrong[np.lexsort((lines.nodule_id[wrong], margin))]
+    _, first = np.unique(lines.nodule_id[wrong], return_index=True)
+    return tuple(
+        Miss(
+            nodule_id=str(lines.nodule_id[k]),
+            case_id=str(lines.case_id[k]),
+            partition=str(lines.partition[k]),
+            label=int(lines.label[k]),
+            decision=decision,
+            probability=float(lines.probability[k]),
+            calibrated=float(lines.calibrated[k]),
+            diameter_mm=float(lines.diameter_mm[k]),
+        )
+        for k in wrong[np.sort(first)[:SHOWN]]
+    )
