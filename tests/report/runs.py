@@ -1,4 +1,4 @@
-"""Synthetic runs, as plausible as simulation makes them: a network that learns, then grows too sure of itself.
+"""Synthetic runs, as plausible as simulation makes them: a network that learns, then grows too sure.
 
 Scores of nodules are drawn, not learned; every figure of the files is computed from them by the project's own
 evaluation, so that pages hold what real pages hold.
@@ -222,8 +222,8 @@ def _model(config: TrainConfig, calibration: Calibration, threshold: float, plai
     return {
         "format": 1,
         "architecture": {"name": config.model.name, "options": {}},
-        "input": {"store_format": 1, "spacing_mm": store.spacing_mm, "size": store.size, "window_hu": [-1000, 400],
-                  "mask_mode": "none", "edge_mm": 0.0, "channels": 1, "measured": []},
+        "input": {"store_format": 1, "spacing_mm": store.spacing_mm, "size": store.size,
+                  "window_hu": [-1000, 400], "mask_mode": "none", "edge_mm": 0.0, "channels": 1, "measured": []},
         "prior": PRIOR,
         "plain_prior": plain,
         "calibration": to_json(calibration),

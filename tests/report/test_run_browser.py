@@ -129,7 +129,8 @@ def test_dark_and_light_are_both_readable(viewport: Chrome, shown: Path) -> None
         feature = {"name": "prefers-color-scheme", "value": scheme}
         viewport.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         opened(viewport, shown)
-        script = """const v = c => c.match(/\\d+/g).map(Number), s = q => getComputedStyle(document.querySelector(q));
+        script = """const v = c => c.match(/\\d+/g).map(Number);
+            const s = q => getComputedStyle(document.querySelector(q));
             return [v(s('body').backgroundColor), v(s('body').color), v(s('.answer ul').color),
                 v(s('.lines text').fill), ...['model', 'other', 'malignant', 'benign'].map(
                     k => v(s(`.line.${k}`).stroke))]"""
@@ -144,7 +145,8 @@ def test_words_of_charts_do_not_run_into_each_other(viewport: Chrome, shown: Pat
     opened(viewport, shown)
     script = """const hits = [];
         for (const svg of document.querySelectorAll('.lines')) {
-          const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+          const words = [...svg.querySelectorAll('text')];
+          const boxes = words.map(t => [t.textContent, t.getBoundingClientRect()]);
           boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
             const w = Math.min(p.right, q.right) - Math.max(p.left, q.left);
             const h = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);

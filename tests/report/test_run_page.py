@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,8 @@ def test_a_whole_run_tells_its_numbers(whole: RunFolder) -> None:
     assert f"{len(test):,} nodules of {len({*test.patient_id})} patients" in text
     assert "0.5 has no special standing" in text
     assert "not pathology" not in text
-    for question in ("Why does recall fall", "Which threshold?", "Sampler or weights?", "F-beta 0.5", "augmentation",
-                     "over size alone"):  # fmt: skip
+    for question in ("does recall fall", "Which threshold?", "Sampler or weights?", "F-beta 0.5", "over size"):
         assert question in text
-    assert "missing" not in text.replace("all settings", "")
 
 
 def test_confusion_counts_are_those_of_the_predictions(whole: RunFolder) -> None:
@@ -66,7 +65,7 @@ def test_confusion_counts_are_those_of_the_predictions(whole: RunFolder) -> None
     counts = [
         int(((test.label == a) & (test.decision == b)).sum()) for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))
     ]
-    assert " ".join(map(str, counts)) in text_of(whole)
+    assert " \u00b7 ".join(map(str, counts)) in text_of(whole)
 
 
 def test_what_is_missing_is_told_with_its_command(run: RunFolder) -> None:
@@ -250,4 +249,4 @@ def test_ids_of_the_page_are_unique_and_headings_in_order(whole: RunFolder) -> N
     page = report_run(whole.path).page.decode()
     levels = [int(n) for n in re.findall(r"<h([1-6])", page)]
     assert levels[0] == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))

@@ -77,7 +77,8 @@ def plot(chart: Plot) -> str:
     parts += [_hits(chart), *(_reach(chart, p) for p in chart.points)]
     return (
         f'<figure class="chart"><figcaption>{escape(chart.title)}{unit}</figcaption>'
-        f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(alt)}">'
+        f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" '
+        f'aria-label="{escape(alt)}">'
         f"{''.join(parts)}</svg>{_legend(chart)}{told}</figure>"
     )
 
@@ -145,7 +146,8 @@ def _spans(chart: Plot) -> str:
     for low, high in chart.spans:
         (x0, _), (x1, _) = _at(chart, low, chart.y.low), _at(chart, high, chart.y.low)
         parts.append(
-            f'<rect class="span" x="{x0:.1f}" y="{TOP}" width="{x1 - x0:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+            f'<rect class="span" x="{x0:.1f}" y="{TOP}" width="{x1 - x0:.1f}" '
+            f'height="{HEIGHT - TOP - BOTTOM}"/>'
         )
     return "".join(parts)
 

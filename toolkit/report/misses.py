@@ -100,15 +100,15 @@ def _of(shown: int, count: int) -> str:
 def _lead(side: str, explain: Explain | None) -> str:
     """Say what is shown and how to move in it."""
     heat = (
-        " Red is Grad-CAM: where the network's last feature map speaks for malignancy. It is coarse, scaled to "
-        "each nodule's own largest value, and no proof of a cause."
+        " Red is Grad-CAM: where the network's last feature map speaks for malignancy. It is coarse, scaled "
+        "to each nodule's own largest value, and no proof of a cause."
         if explain
         else " No Grad-CAM here: it needs the run's model beside the store."
     )
     return (
-        f"<p>Wrong decisions on the {escape(side)} side, the most confident first. Click a picture and turn the "
-        "wheel or press the up and down keys to go through its slices; the slider and dragging sideways work at "
-        f"once. Front of the body is up, the patient's left is on the right.{heat}</p>"
+        f"<p>Wrong decisions on the {escape(side)} side, the most confident first. Click a picture and turn "
+        "the wheel or press the up and down keys to go through its slices; the slider and dragging sideways "
+        f"work at once. Front of the body is up, the patient's left is on the right.{heat}</p>"
     )
 
 

@@ -36,7 +36,7 @@ def curves(run: RunFiles) -> str:
 
 
 def alike(run: RunFiles) -> NDArray[np.bool_] | None:
-    """Return which epochs' AUROC cannot be told from that of the kept epoch; None where it cannot be known."""
+    """Return which epochs' AUROC cannot be told from the kept epoch's; None where that is unknown."""
     if run.logits is None or run.val is None or not run.records:
         return None
     scored = np.isfinite(run.val.label)
@@ -65,12 +65,12 @@ def _lead(run: RunFiles, shaded: bool) -> str:
     rule = run.config.selection
     text = (
         f"Training ran for {len(run.records)} epochs; epoch {last.best_epoch} is kept, by "
-        f"{NAMES[rule.metric]} on validation, smoothed over {rule.smoothing} epochs. "
-        "Bands are 95 % intervals (patients drawn again). Both sides are measured without augmentation, with the "
-        "averaged weights."
+        f"{NAMES[rule.metric]} on validation, smoothed over {rule.smoothing} epochs. Bands are 95 % "
+        "intervals (patients drawn again). Both sides are measured without augmentation, with the averaged "
+        "weights."
     )
     if shaded:
-        text += " Grey epochs rank the validation nodules no differently from the kept one, as far as can be told."
+        text += " Grey epochs rank validation no differently from the kept one, as far as can be told."
     return f"<p>{escape(text)}</p>"
 
 
@@ -248,4 +248,5 @@ def folds(run: RunFiles) -> str:
     ]
     heads = ("Fold", "Epochs", "Kept", "Threshold, raw logit", "AUROC", "Recall", "Specificity")
     note = "On the validation side of each fold, which chose its epoch and its threshold."
-    return f'<div class="plots">{"".join(charts)}</div><h3>Validation</h3>{table(heads, rows)}<p class="note">{note}</p>'
+    drawn_all = f'<div class="plots">{"".join(charts)}</div>'
+    return f'{drawn_all}<h3>Validation</h3>{table(heads, rows)}<p class="note">{note}</p>'

@@ -16,6 +16,19 @@ from toolkit.training.config import TrainConfig
 
 SIDES = (("train", "training"), ("val", "validation"), ("test", "test"))
 CLASSES = (("malignant", 1.0), ("benign", 0.0))
+INTENDED = (
+    "Research on how to tell malignant from benign lung nodules in chest CT that someone has already found "
+    "and marked. It does not find nodules."
+)
+NOT_FOR = (
+    "Clinical use. It is no medical device, was assessed by no authority, and no one has shown that "
+    "decisions made with it do patients good."
+)
+LIMITS = (
+    "Scanners, protocols, populations and ways of finding nodules other than those of the training data are "
+    "untested. Probabilities hold at the declared prevalence only. Crops are taken at marks made by people "
+    "or other software, whose errors are not part of these figures."
+)
 
 
 def data(run: RunFiles, store: Store | None) -> str:
@@ -74,9 +87,13 @@ def settings(run: RunFiles) -> str:
     own = "\n".join(changed) or "nothing: all settings are the defaults"
     return (
         f"<h3>Settings that are not the defaults</h3><pre>{escape(own)}</pre>"
-        f"<details><summary>All settings</summary><pre>{escape(every)}</pre></details>"
-        f"<details><summary>Environment</summary><pre>{escape(around or 'environment.json is missing')}</pre></details>"
+        + _folded("All settings", every)
+        + _folded("Environment", around or "environment.json is missing")
     )
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
 
 
 def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -98,29 +115,34 @@ def _text(value: Any) -> str:
 
 
 def card(run: RunFiles, meaning: str) -> str:
-    """Return the model's card, after Mitchell et al. 2019 and what TRIPOD+AI and CLAIM ask of such a study."""
+    """Return the model's card, after Mitchell et al. 2019, TRIPOD+AI and CLAIM where they apply."""
     rows = [
         ("Model", _model(run)),
-        ("Intended use", "Research on how to tell malignant from benign lung nodules in chest CT that someone has "
-         "already found and marked. It does not find nodules."),
-        ("Not for", "Clinical use. It is no medical device, was assessed by no authority, and no one has shown "
-         "that decisions made with it do patients good."),
+        ("Intended use", INTENDED),
+        ("Not for", NOT_FOR),
         ("Input", _input(run.model)),
         ("Labels", meaning),
         ("Training data", _source(run)),
         ("Seen in training", _seen(run.model)),
         ("Classes were balanced by", f"{run.config.balance}; see the questions above"),
-        ("Selection", f"Epoch by {NAMES[run.config.selection.metric]} on validation; threshold for "
-         f"{run.config.threshold.rule.words}, frozen before the test side was looked at."),
+        ("Selection", _selection(run.config)),
         ("Evaluation", _evaluation(run)),
-        ("Known limits", "Scanners, protocols, populations and ways of finding nodules other than those of the "
-         "training data are untested. Probabilities hold at the declared prevalence only. Crops are taken at marks "
-         "made by people or other software, whose errors are not part of these figures."),
-        ("Provenance", "; ".join(f"{name} {value}" for name, value in flat(run.model.get("provenance", {})))
-         or "model.json is missing"),
-    ]  # fmt: skip
+        ("Known limits", LIMITS),
+        ("Provenance", _listed(run.model.get("provenance", {}), "; ") or "model.json is missing"),
+    ]
     shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     return f'<dl class="card-list">{shown}</dl>'
+
+
+def _listed(value: Mapping[str, Any], between: str) -> str:
+    return between.join(f"{name} {text}" for name, text in flat(value))
+
+
+def _selection(config: TrainConfig) -> str:
+    return (
+        f"Epoch by {NAMES[config.selection.metric]} on validation; threshold for "
+        f"{config.threshold.rule.words}, frozen before the test side was looked at."
+    )
 
 
 def _model(run: RunFiles) -> str:
@@ -148,7 +170,8 @@ def _input(model: Mapping[str, Any]) -> str:
 def _source(run: RunFiles) -> str:
     if not run.split:
         return "split.json is missing"
-    return f"Store {run.split.get('store', '')!s:.8}, split: {run.split.get('rule', '')}; counts stand under Data."
+    store, rule = run.split.get("store", ""), run.split.get("rule", "")
+    return f"Store {store!s:.8}, split: {rule}; counts stand under Data."
 
 
 def _seen(model: Mapping[str, Any]) -> str:
@@ -166,25 +189,38 @@ def _evaluation(run: RunFiles) -> str:
     if run.folds:
         return "Out of fold: each nodule by models that never saw its patient. Intervals: patient bootstrap."
     times = "once" if run.looks <= 1 else f"{run.looks} times, so its figures may be too good"
-    return f"On patients that took no part in training or selection, looked at {times}. Intervals: patient bootstrap."
+    whom = "On patients that took no part in training or selection"
+    return f"{whom}, looked at {times}. Intervals: patient bootstrap."
 
 
 def files(run: RunFiles) -> str:
     """Return the files of the run with their sizes."""
     folder = run.folder
+    single = [
+        ("metrics.jsonl", folder.metrics, "a line an epoch"),
+        ("validation_logits.npy", folder.validation_logits, "every validation nodule after every epoch"),
+        ("predictions_val.csv", folder.predictions("val"), "of the kept epoch"),
+        ("model/model.safetensors", folder.model / "model.safetensors", "the weights"),
+    ]
     known = [
         ("config.json", folder.config, "every setting"),
         ("environment.json", folder.environment, "versions and device"),
         ("split.json", folder.split, "who is on which side"),
-        ("metrics.jsonl", folder.metrics, "a line an epoch"),
-        ("validation_logits.npy", folder.validation_logits, "every validation nodule after every epoch"),
-        ("predictions_val.csv", folder.predictions("val"), "of the kept epoch"),
-        ("predictions_test.csv", folder.predictions("test"), "of the test side, or out of fold"),
+        *([] if run.folds else single),
+        (
+            "predictions_test.csv",
+            folder.predictions("test"),
+            "out of fold" if run.folds else "of the test side",
+        ),
         ("evaluation.json", folder.evaluation, "every figure of the evaluation"),
         ("model/model.json", folder.model / "model.json", "what toolkit predict reads"),
-        ("model/model.safetensors", folder.model / "model.safetensors", "the weights"),
     ]
     rows: Sequence[Sequence[str]] = [
         (name, size(path.stat().st_size) if path.is_file() else "missing", what) for name, path, what in known
     ]
-    return table(("File", "Size", "Holds"), rows)
+    more = (
+        f"<p>Each fold is a run of its own: {len(run.folds)} of them lie under folds/.</p>"
+        if run.folds
+        else ""
+    )
+    return table(("File", "Size", "Holds"), rows) + more

@@ -14,6 +14,8 @@ from toolkit.report.run_questions import questions
 from toolkit.report.run_summary import meaning, missing, summary
 from toolkit.store import Store
 
+HASHES = "Identifiers are hashes; the pixels are not de-identified."
+
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
@@ -63,15 +65,15 @@ def make_page(run: RunFiles, store: Store | None, why_no_store: str, explain: Ex
     ]
     scripts = ("slices.js", "misses.js") if looks.blocks else ()
     kind = f"Cross-validation, {len(run.folds)} folds" if run.folds else "One training"
-    lead = f"{kind}. Research only, not for clinical use. Identifiers are hashes; the pixels are not de-identified."
+    lead = f"{kind}. Research only, not for clinical use. {HASHES}"
     return render("Malignancy of lung nodules", lead, parts, scripts, looks.blocks)
 
 
 def _evaluation(run: RunFiles) -> str:
     if run.evaluation is None:
         return (
-            "<p>The test side has not been looked at. <code>toolkit evaluate RUN</code> looks at it once and writes "
-            "evaluation.json; then make this page again.</p>"
+            "<p>The test side has not been looked at. <code>toolkit evaluate RUN</code> looks at it once "
+            "and writes evaluation.json; then make this page again.</p>"
         )
     return run_scores.charts(run.evaluation) + run_tables.tables(run.evaluation)
 

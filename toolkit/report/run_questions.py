@@ -43,7 +43,8 @@ def questions(run: RunFiles) -> str:
 def _shown(one: Answer) -> str:
     evidence = "".join(f"<li>{prose(text)}</li>" for text in one.evidence if text)
     return (
-        f'<article class="answer"><div><h3>{escape(one.question)}</h3><p class="short">{prose(one.answer)}</p>'
+        f'<article class="answer"><div><h3>{escape(one.question)}</h3>'
+        f'<p class="short">{prose(one.answer)}</p>'
         f"{f'<ul>{evidence}</ul>' if evidence else ''}</div>{one.chart}</article>"
     )
 
@@ -82,14 +83,14 @@ def _together(run: RunFiles, asked: Sequence[Finding]) -> tuple[str, list[str]]:
 
 
 def _threshold(run: RunFiles) -> Answer:
-    """Which threshold: the frozen one, what it gives, and what others would."""
+    """Name the frozen threshold, what it gives, and what others would."""
     goal = run.config.threshold.rule
     frozen = run.model.get("threshold")
     answer = (
         f"The one that validation chose for {goal.words}"
         + (f": {fixed(frozen)} on the raw logit. " if isinstance(frozen, float) and not run.folds else ". ")
-        + "It is frozen in the model, and no declared prevalence moves it. 0.5 has no special standing: where it "
-        "lies depends on how classes were balanced."
+        + "It is frozen in the model, and no declared prevalence moves it. 0.5 has no special standing: "
+        "where it lies depends on how classes were balanced."
     )
     found, evidence = run.evaluation, []
     if found is not None:
@@ -126,11 +127,11 @@ def _sweep(val: Predictions, frozen: float) -> str:
 
 
 def _balance(run: RunFiles) -> Answer:
-    """Sampler or weights: what this run did, what that does to the prior, what is done about it."""
+    """Say how this run balanced, what that does to the prior, and what is done about it."""
     config = run.config
     did = {
-        "sampler": f"a sampler ({config.positives or config.batch // 2} of {config.batch} places in every batch are "
-        "malignant)",
+        "sampler": f"a sampler ({config.positives or config.batch // 2} of {config.batch} places in every "
+        "batch are malignant)",
         "weight": "a class weight in the loss",
         "logit-adjust": "an offset on the logit in the loss",
         "focal": f"the focal loss, gamma {config.loss.focal_gamma:g}",
@@ -142,7 +143,8 @@ def _balance(run: RunFiles) -> Answer:
         and config.loss.pos_weight not in (None, 1)
     )
     answer = (
-        f"One of them, never both: each makes the network believe that malignant nodules are common. This run used {did}"
+        "One of them, never both: each makes the network believe that malignant nodules are common. This "
+        f"run used {did}"
         + (f", and a weight of {config.loss.pos_weight:g} on top of it, as an experiment." if twice else ".")
     )
     other = "weight" if config.balance == "sampler" else "sampler"
@@ -151,9 +153,9 @@ def _balance(run: RunFiles) -> Answer:
         answer,
         [
             *_prior(run.model),
-            "A sampler shows each batch enough malignant nodules to learn from; weights give the same prior with "
-            "rarer, larger steps. Both lead to the same ranking where training is long enough, and neither is needed "
-            "for the threshold, which is chosen afterwards.",
+            "A sampler shows each batch enough malignant nodules to learn from; weights give the same prior "
+            "with rarer, larger steps. Both lead to the same ranking where training is long enough, and "
+            "neither is needed for the threshold, which is chosen afterwards.",
             f"To compare: `toolkit train STORE OTHER --set balance={other}` with the same split and seed.",
         ],
     )
@@ -173,8 +175,8 @@ def _prior(model: Any) -> list[str]:
     ]
     if abs(shift) > 0.05:
         told.append(
-            f"That adds {fixed(shift)} to every logit: a nodule with a true chance of {percent(EXAMPLE)} reads "
-            f"{percent(reads)}; balanced twice it would read {percent(doubled)}."
+            f"That adds {fixed(shift)} to every logit: a nodule with a true chance of {percent(EXAMPLE)} "
+            f"reads {percent(reads)}; balanced twice it would read {percent(doubled)}."
         )
     method = model.get("calibration", {}).get("method")
     done = {
@@ -186,26 +188,27 @@ def _prior(model: Any) -> list[str]:
 
 
 def _f_beta(run: RunFiles) -> Answer:
-    """Is F-beta 0.5 what I want."""
+    """Say what F-beta 0.5 favours."""
     found = run.evaluation
     prevalence = found.prevalence if found is not None else float(run.model.get("prevalence") or EXAMPLE)
     told = explain_goal(Goal("f_beta", beta=0.5), "recall", prevalence)
     answer = (
-        "Not if a missed malignant nodule is worse than a false alarm. F-beta counts recall beta times as much as "
-        "precision: 0.5 favours precision, 2 favours recall."
+        "Not if a missed malignant nodule is worse than a false alarm. F-beta counts recall beta times as "
+        "much as precision: 0.5 favours precision, 2 favours recall."
     )
     evidence = [told] if told else []
     if found is not None:
         evidence += [_point(each) for each in found.points if "F-beta" in each.goal]
     evidence.append(
-        f"F-beta moves with the share of malignant nodules and ignores cleared ones; this run chose for "
-        f"{run.config.threshold.rule.words}. To change it: `--set threshold.goal=sensitivity --set threshold.at=0.9`."
+        "F-beta moves with the share of malignant nodules and ignores cleared ones; this run chose for "
+        f"{run.config.threshold.rule.words}. To change it: `--set threshold.goal=sensitivity --set "
+        "threshold.at=0.9`."
     )
     return Answer("Is F-beta 0.5 what I want?", answer, evidence)
 
 
 def _augmentation(run: RunFiles) -> Answer:
-    """Does augmentation help: what was used, and how to find out."""
+    """Say which augmentation was used, and how to find out whether it helps."""
     table = run.config.augment
     name = str(table.get("preset", "own settings"))
     other = "none" if name != "none" else "default"
@@ -220,7 +223,8 @@ def _augmentation(run: RunFiles) -> Answer:
         answer,
         [
             f"Changed from the preset: {', '.join(more)}." if more else "",
-            f"`toolkit train STORE OTHER --set augment.preset={other}`; then compare both on the same nodules, paired.",
+            f"`toolkit train STORE OTHER --set augment.preset={other}`; then compare both on the same "
+            "nodules, paired.",
             _gap(kept),
         ],
     )
@@ -233,17 +237,17 @@ def _gap(kept: EpochRecord | None) -> str:
         return ""
     if gap < SMALL_GAP:
         return (
-            f"At the kept epoch training AUROC is no better than that of validation ({fixed(gap)}): there is no "
-            "overfitting for augmentation to cure."
+            f"At the kept epoch training AUROC is no better than that of validation ({fixed(gap)}): there "
+            "is no overfitting for augmentation to cure."
         )
     return (
-        f"At the kept epoch training AUROC exceeds that of validation by {fixed(gap)}; augmentation, more data or a "
-        "smaller network can win no more than that."
+        f"At the kept epoch training AUROC exceeds that of validation by {fixed(gap)}; augmentation, more "
+        "data or a smaller network can win no more than that."
     )
 
 
 def _size(run: RunFiles) -> Answer:
-    """What the image adds over size alone."""
+    """Say what the image adds over size alone."""
     question = "What does the image add over size alone?"
     found = run.evaluation
     if found is None:
@@ -259,6 +263,6 @@ def _beside(found: Evaluation) -> list[str]:
     return [
         f"AUROC {ranged(found.auroc)} for the model, {ranged(base.auroc)} for diameter alone; difference "
         f"{ranged(base.auroc_difference)}, on the same patients.",
-        f"Average precision {ranged(found.average_precision)} against {ranged(base.average_precision)}; difference "
-        f"{ranged(base.average_precision_difference)}.",
+        f"Average precision {ranged(found.average_precision)} against {ranged(base.average_precision)}; "
+        f"difference {ranged(base.average_precision_difference)}.",
     ]

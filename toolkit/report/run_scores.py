@@ -1,4 +1,4 @@
-"""What the test side showed, as charts: ROC, precision-recall, calibration, decision curve, predictive values."""
+"""What the test side showed, as charts: ranking, calibration, net benefit, predictive values."""
 
 import math
 from collections.abc import Sequence
@@ -69,8 +69,8 @@ def _precision_recall(found: Evaluation) -> Plot:
     ]
     chance = Curve("", DIAGONAL, (found.observed, found.observed), "other", dashed=True)
     note = (
-        f"Average precision {ranged(found.average_precision)}; chance gives {fixed(found.observed)}, the share of "
-        "malignant nodules here."
+        f"Average precision {ranged(found.average_precision)}; chance gives {fixed(found.observed)}, the "
+        "share of malignant nodules here."
     )
     drawn = [*_swept(found.precision_recall), chance]
     return Plot("Precision and recall", share("recall"), share("precision"), drawn, points, note=note)
@@ -87,7 +87,8 @@ def _reliability(found: Evaluation) -> Plot:
         said, seen = [b.mean_probability for b in bins], [b.observed.value for b in bins]
         drawn.append(Curve(name, said, seen, style))
         for b in bins:
-            told = f"{name}: said {percent(b.mean_probability)}, observed {ranged_percent(b.observed)} of {b.nodules}"
+            told = f"{name}: said {percent(b.mean_probability)}, "
+            told += f"observed {ranged_percent(b.observed)} of {b.nodules}"
             ends = (b.observed.low, b.observed.high) if key == "calibrated" else None
             points.append(Point(b.mean_probability, b.observed.value, told, style, None, ends))
     note = "On the dashed line probabilities mean what they say. Each point is an equal number of nodules."
@@ -119,8 +120,8 @@ def _decision(found: Evaluation) -> Plot:
         "act from this probability on", 0.0, top, tuple(k / 10 for k in range(int(10 * top + 1e-9) + 1))
     )
     note = (
-        f"At a prevalence of {plain(100 * curve.prevalence)} %. A probability of 0.1 means: one miss weighs as much as "
-        "nine false alarms. The highest line does the most good."
+        f"At a prevalence of {plain(100 * curve.prevalence)} %. A probability of 0.1 means: one miss weighs "
+        "as much as nine false alarms. The highest line does the most good."
     )
     return Plot("Decision curve", x_axis, y, drawn, note=note)
 

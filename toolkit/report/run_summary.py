@@ -11,12 +11,12 @@ from toolkit.report.words import fixed, percent, plain, plural, prose, ranged, r
 from toolkit.store import Store
 
 RATINGS = (
-    "What counts as malignant here is the opinion of radiologists who rated the images (LIDC-style ratings), not "
-    "pathology: the model learns to agree with readers, and its figures say how well it does."
+    "What counts as malignant here is the opinion of radiologists who rated the images (LIDC-style "
+    "ratings), not pathology: the model learns to agree with readers, and its figures say how well it does."
 )
 GIVEN = (
-    "Labels are taken as given. The run does not know whether they stand for pathology, follow-up or opinion; its "
-    "figures say how well the model agrees with them."
+    "Labels are taken as given. The run does not know whether they stand for pathology, follow-up or "
+    "opinion; its figures say how well the model agrees with them."
 )
 FEW = 100
 
@@ -105,17 +105,19 @@ def _signed(value: float) -> str:
 def _can(found: Evaluation) -> list[str]:
     """Say what the model can do, on whom, and how sure that is."""
     whom = (
-        f"{plural(found.nodules, 'nodule')} of {plural(found.patients, 'patient')} that the model had not seen, "
-        f"{found.positives:,} of them malignant"
+        f"{plural(found.nodules, 'nodule')} of {plural(found.patients, 'patient')} that the model had not "
+        f"seen, {found.positives:,} of them malignant"
     )
     ranks = (
-        f"On {whom}, it ranks a malignant nodule above a benign one in {ranged_percent(found.auroc)} of pairs. "
-        "The numbers in brackets are 95 % intervals: other patients of the same kind would give other figures."
+        f"On {whom}, it ranks a malignant nodule above a benign one in {ranged_percent(found.auroc)} of "
+        "pairs. The numbers in brackets are 95 % intervals: other patients of the same kind would give "
+        "other figures."
     )
     frozen = found.frozen
     finds = (
-        f"At the threshold that was frozen on validation ({found.goal}), it finds {ranged_percent(frozen.recall)} of "
-        f"malignant nodules and clears {ranged_percent(frozen.specificity)} of benign ones."
+        f"At the threshold that was frozen on validation ({found.goal}), it finds "
+        f"{ranged_percent(frozen.recall)} of malignant nodules and clears "
+        f"{ranged_percent(frozen.specificity)} of benign ones."
     )
     return [ranks, f"{finds} {_alarms(found)}".strip(), found.baseline.verdict]
 
@@ -126,8 +128,9 @@ def _alarms(found: Evaluation) -> str:
         return ""
     near = min(found.predictive, key=lambda row: abs(row.prevalence - found.prevalence))
     return (
-        f"Where {plain(100 * near.prevalence)} % of nodules are malignant, {ranged_percent(near.positive)} of its alarms "
-        f"are right, and {ranged_percent(near.negative, 1)} of the nodules that it clears are benign."
+        f"Where {plain(100 * near.prevalence)} % of nodules are malignant, {ranged_percent(near.positive)} "
+        f"of its alarms are right, and {ranged_percent(near.negative, 1)} of the nodules that it clears are "
+        "benign."
     )
 
 
@@ -149,8 +152,8 @@ def _limits(run: RunFiles, found: Evaluation) -> list[str]:
         )
     if run.folds:
         limits.append(
-            "Figures are out of fold: each nodule was judged by models that never saw its patient; the model folder "
-            "holds their mean, which has itself been tested on nobody."
+            "Figures are out of fold: each nodule was judged by models that never saw its patient; the "
+            "model folder holds their mean, which has itself been tested on nobody."
         )
     return [" ".join(limits)]
 
@@ -162,6 +165,8 @@ def _validation(run: RunFiles, val: Summary) -> list[str]:
     )
     return [
         f"On validation ({where}) AUROC is {ranged(val.auroc)}; at the threshold, recall is "
-        f"{ranged_percent(val.at_threshold.recall)} and specificity {ranged_percent(val.at_threshold.specificity)}.",
-        "These nodules chose the epoch and the threshold, so the figures are too good; the test side will tell.",
+        f"{ranged_percent(val.at_threshold.recall)} and specificity "
+        f"{ranged_percent(val.at_threshold.specificity)}.",
+        "These nodules chose the epoch and the threshold, so the figures are too good; the test side will "
+        "tell.",
     ]

@@ -17,7 +17,8 @@ def table(heads: Row, rows: Sequence[Row], best: int | None = None) -> str:
     for n, row in enumerate(rows):
         cells = "".join(f"<td{'' if k == 0 else _N}>{escape(cell)}</td>" for k, cell in enumerate(row))
         body += f"<tr{_BEST if n == best else ''}>{cells}</tr>"
-    return f'<div class="scroll" tabindex="0"><table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="figures">{inner}</table></div>'
 
 
 _N, _BEST = ' class="n"', ' class="best"'
@@ -29,8 +30,8 @@ def tables(found: Evaluation) -> str:
     parts = [
         f"<details><summary>All findings in sentences</summary><ul>{said}</ul></details>",
         "<h3>Operating points</h3>",
-        "<p>The first was frozen on validation, before this side was looked at. The others are chosen on this very "
-        "side: they show what is possible, and are a little too good.</p>",
+        "<p>The first was frozen on validation, before this side was looked at. The others are chosen on "
+        "this very side: they show what is possible, and are a little too good.</p>",
         _points(found),
         "<h3>Calibration</h3>",
         _calibration(found),

@@ -27,7 +27,9 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 
 def size(number: int) -> str:
-    """Return bytes as MB or GB."""
+    """Return bytes as kB, MB or GB."""
+    if number < 100_000:
+        return f"{number / 1e3:.1f} kB"
     return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
