@@ -123,6 +123,7 @@ CODES = {
     "E-PRED-002": "the model needs what the nodules do not have",
     "E-RUN-001": "no such run",
     "E-WANDB-001": "wandb is not installed",
+    "E-WANDB-002": "wandb cannot start",
     "W-CSV-001": "labels that match no nodule were left out",
     "W-DCM-001": "an identical copy of a slice was dropped",
     "W-DCM-002": "pixels went through lossy compression",

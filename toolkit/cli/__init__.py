@@ -9,6 +9,7 @@ from toolkit.cli.phantom import phantom
 from toolkit.cli.preprocess import preprocess
 from toolkit.cli.report import report
 from toolkit.cli.split import split
+from toolkit.cli.train import train
 from toolkit.cli.verify import verify
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, report, verify):
+for command in (phantom, index, preprocess, inspect, split, train, report, verify):
     app.command()(command)
 
 

@@ -4,6 +4,7 @@ Who keeps stderr as a log may ask for a plain line an epoch. Only numbers that a
 shown, so that no GPU waits for the panel.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.evaluation.results import AtThreshold, Interval, Summary
-from toolkit.training.config import Selection, TrainConfig
+from toolkit.training.config import TrainConfig
 from toolkit.training.record import EpochRecord, selection_value
 from toolkit.training.sparkline import sparklines
 from toolkit.training.stopping import WORDS, Progress
 
 REFRESH_HZ = 2
+WIDEST, MARGIN = 120, 10
 GB = 1e9
 
 
@@ -48,6 +50,7 @@ class Display:
         self.live = (
             Live(self, console=console, refresh_per_second=REFRESH_HZ) if console.is_terminal else None
         )
+        self.over = False
         self.began = self.epoch_began = clock()
         self.step_done, self.samples, self.waited, self.stepping = 0, 0, 0.0, 0.0
 
@@ -90,20 +93,24 @@ class Display:
         return each * (self.steps * (self.epochs - len(self.records)) - self.step_done)
 
     def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = [self._bar(), Text(self._speed())]
-        if self.records:
-            newest = self.records[-1]
-            parts += [_losses(newest), _table(newest.val, self.beta), *self._curves()]
+        records = list(self.records)  # another thread draws
+        parts: list[RenderableType] = [self._bar(len(records)), Text(self._speed())]
+        if records:
+            newest = records[-1]
+            parts += [_losses(newest), _table(newest.val, self.beta), *self._curves(records)]
         return Group(*parts)
 
-    def _bar(self) -> RenderableType:
+    def _bar(self, done: int) -> RenderableType:
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)
-        at = min(len(self.records) + 1, self.epochs)
-        bar = ProgressBar(total=self.steps, completed=self.step_done)
-        grid.add_row(f"epoch {at}/{self.epochs}", bar, f"step {self.step_done}/{self.steps}")
+        if self.over:
+            bar = ProgressBar(total=self.epochs, completed=done)
+            grid.add_row("ended", bar, f"epoch {done}/{self.epochs}")
+        else:
+            bar = ProgressBar(total=self.steps, completed=self.step_done)
+            grid.add_row(f"epoch {done + 1}/{self.epochs}", bar, f"step {self.step_done}/{self.steps}")
         return grid
 
     def _speed(self) -> str:
@@ -111,22 +118,22 @@ class Display:
         if self.stepping > 0:
             told.append(f"{self.waited / self.stepping:.0%} waiting for the loader")
         told.append(memory())
-        left = self.left_s
+        left = None if self.over else self.left_s
         return "  ".join(told if left is None else [*told, f"at most {_clock(left)} left"])
 
-    def _curves(self) -> list[RenderableType]:
-        raw, smoothed, best = curves(self.records, self.selection)
-        width = max(min(self.console.width, 120) - 12, 8)
+    def _curves(self, records: Sequence[EpochRecord]) -> list[RenderableType]:
+        metric, best = self.selection.metric, records[-1].best_epoch
+        raw = [selection_value(each.val, metric) for each in records]
+        width = max(min(self.console.width, WIDEST) - MARGIN, 8)
         ascii_only = not self.console.encoding.lower().startswith("utf")
-        lines = sparklines([raw, smoothed], best - 1, width, ascii_only=ascii_only)
-        known = [each for each in raw if each == each]
+        lines = sparklines([raw, [each.selected for each in records]], best - 1, width, ascii_only=ascii_only)
+        known = [abs(each) for each in raw if not math.isnan(each)]
         span = f"{min(known):.3f} to {max(known):.3f}" if known else "not defined"
-        names = [WORDS[self.selection.metric], "smoothed", ""]
-        told: list[RenderableType] = [Text(f"validation {names[0]}, {span}, epochs 1 to {len(raw)}", "dim")]
-        told += [
-            Text(f"{name[:10]:<11}{line}") for name, line in zip(("each", *names[1:]), lines, strict=True)
-        ]
-        return [*told, Text(f"epoch {best} is kept; {self.why}" if self.why else f"epoch {best} is kept")]
+        told = [Text(f"{WORDS[metric]} on validation, epochs 1 to {len(raw)}: {span}", "dim")]
+        for name, line in zip(("each", "smoothed", "kept"), lines, strict=True):
+            told.append(Text(f"{name:<{MARGIN}}{line}", no_wrap=True))
+        why = f"; {self.why}" if self.why else ""
+        return [*told, Text(f"epoch {best} is kept{why}")]
 
 
 @contextmanager
@@ -163,13 +170,10 @@ def display(
         yield shown
     else:
         with shown.live:
-            yield shown
-
-
-def curves(records: Sequence[EpochRecord], settings: Selection) -> tuple[list[float], list[float], int]:
-    """Return the metric of selection of each epoch, the same smoothed, and the kept epoch."""
-    raw = [selection_value(each.val, settings.metric) for each in records]
-    return raw, [each.selected for each in records], records[-1].best_epoch
+            try:
+                yield shown
+            finally:
+                shown.over = True
 
 
 def plain_line(record: EpochRecord, progress: Progress, epochs: int, rate: float) -> str:
@@ -237,7 +241,7 @@ def _table(val: Summary, beta: float) -> Table:
 
 
 def _interval(value: Interval) -> str:
-    if value.value != value.value:
+    if math.isnan(value.value):
         return "not defined"
     return f"{value.value:.3f} ({value.low:.2f} to {value.high:.2f})"
 

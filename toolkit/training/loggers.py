@@ -6,15 +6,32 @@ written: after a crash in between, what they hold too much is dropped on resume,
 
 import json
 import math
+import os
 import secrets
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from toolkit.errors import Problem, UsageError
 from toolkit.evaluation.results import Interval
+from toolkit.store.files import write_atomic
 from toolkit.training.config import TrainConfig
 from toolkit.training.record import EpochRecord
 from toolkit.training.run_folder import RunFolder
+
+# what wandb would collect by itself: host, user, command, git, code, packages, hardware, terminal
+ONLY_WHAT_IS_LOGGED: dict[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "host": "-",
+    "save_code": False,
+    "silent": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
 
 
 class Logger(Protocol):
@@ -60,7 +77,7 @@ def _walk(found: dict[str, float], name: str, value: Any) -> None:
 
 
 class TensorBoardLogger:
-    """Events in the run's folder; steps are epochs, from 1 on."""
+    """Events in the run's folder; steps are epochs, from 1 on. TensorBoard puts the host into file names."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, done: int) -> None:
         """Go on after `done` epochs; events of later ones, which a killed run left, are hidden."""
@@ -94,29 +111,40 @@ def _bands() -> dict[str, list[Any]]:
 
 
 class WandbLogger:
-    """A run of Weights & Biases; with ``offline`` its files stay in the run's folder of times and hosts."""
+    """A run of Weights & Biases; its own files stay beside the times in the run's folder."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder) -> None:
-        """Start or go on; raises `UsageError` E-WANDB-001 where the library is missing."""
+        """Start or go on.
+
+        The environment's WANDB_MODE may keep it offline or disabled, never send it online. Raises
+        `UsageError` E-WANDB-001 where the library is missing, E-WANDB-002 where it cannot start.
+        """
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is imported
         try:
             import wandb
         except ImportError as error:
             action = "Nothing done; install the extra wandb, or set logging.wandb=off"
-            problem = Problem("E-WANDB-001", "wandb is not installed", action=action)
-            raise UsageError(problem) from error
+            raise UsageError(Problem("E-WANDB-001", "wandb is not installed", action=action)) from error
+        asked, kept = config.logging.wandb, os.environ.get("WANDB_MODE")
+        mode: Any = kept if kept in ("offline", "disabled") else asked
         folder.log.mkdir(parents=True, exist_ok=True)
-        self._run: Any = wandb.init(
-            project=config.logging.wandb_project,
-            dir=str(folder.log),
-            id=_run_id(folder),
-            resume="allow",
-            config=config.model_dump(mode="json"),
-            mode="online" if config.logging.wandb == "online" else "offline",
-            settings=wandb.Settings(),
-        )
+        try:
+            self._run: Any = wandb.init(
+                project=config.logging.wandb_project,
+                dir=str(folder.log),
+                id=_run_id(folder),
+                resume="allow",
+                config=config.model_dump(mode="json"),
+                mode=mode,
+                settings=wandb.Settings(**ONLY_WHAT_IS_LOGGED),
+            )
+        except wandb.Error as error:
+            action = "Nothing done; run wandb login, or set logging.wandb=offline"
+            problem = Problem("E-WANDB-002", "wandb cannot start", type(error).__name__, action=action)
+            raise UsageError(problem) from error
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
-        """Send an epoch."""
+        """Send an epoch; one that was sent before a crash stays as it was."""
         speed = {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
         self._run.log({"epoch": record.epoch, **scalars(record), **speed}, step=record.epoch)
 
@@ -126,8 +154,8 @@ class WandbLogger:
 
 
 def _run_id(folder: RunFolder) -> str:
-    """Return the run's id, by which a resumed run goes on; made once, of nothing."""
+    """Return the run's id, by which a resumed run goes on; made once, of nothing but chance."""
     path = folder.log / "wandb_id"
     if not path.exists():
-        path.write_text(secrets.token_hex(8))
-    return path.read_text().strip()
+        write_atomic(path, secrets.token_hex(8).encode())
+    return path.read_text("utf-8")

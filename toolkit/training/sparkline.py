@@ -11,12 +11,14 @@ def sparklines(
 ) -> list[str]:
     """Return a line for each series, on one scale, and a last one that marks a position.
 
-    Where there are more values than `width`, a column shows the mean of its values; NaN is a gap.
+    Where there are more values than `width`, a column shows the mean of its values; NaN is a gap. The scale
+    is that of all but the first quarter, so that a steep start does not flatten what follows.
     """
     count = len(series[0])
     each = max(math.ceil(count / width), 1)
     columns = [[_mean(values[i : i + each]) for i in range(0, count, each)] for values in series]
-    known = [value for line in columns for value in line if math.isfinite(value)]
+    later = len(columns[0]) // 4
+    known = [value for line in columns for value in line[later:] if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     marks = PLAIN if ascii_only else BLOCKS
 
@@ -24,7 +26,7 @@ def sparklines(
         if not math.isfinite(value):
             return " "
         share = (value - low) / (high - low) if high > low else 0.5
-        return marks[min(int(share * len(marks)), len(marks) - 1)]
+        return marks[min(max(int(share * len(marks)), 0), len(marks) - 1)]
 
     lines = ["".join(map(block, line)) for line in columns]
     return [*lines, " " * (mark // each) + ("^" if ascii_only else "▲")]

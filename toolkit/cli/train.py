@@ -1,0 +1,67 @@
+"""``toolkit train``: from a store to a run folder with a calibrated model."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from toolkit.cli.guard import guarded, print_json
+from toolkit.cli.options import Json
+
+
+@guarded
+def train(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run; new, or one to go on with.")],
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings; see README.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="One setting, as model.dropout=0.2; may be repeated."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    folds: Annotated[int, typer.Option(metavar="K", help="Cross-validation with K folds.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, metavar="R", help="Deal the folds anew R times.")] = 1,
+    split: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="A file of toolkit split, instead of a new one.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of split, weights, batches and augmentation.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    loader: Annotated[
+        Literal["auto", "fused", "dali"], typer.Option(help="Who makes the batches; auto says why.")
+    ] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run, or begin it anew.")
+    ] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line an epoch where there is no terminal.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Train a classifier, choose its threshold and calibrate it, all on training and validation sides.
+
+    Exit code 0: done, 2: impossible, and why; 75: interrupted, the same command goes on.
+    """
+    from toolkit.training.config import read_config
+    from toolkit.training.run import Asked, train
+    from toolkit.training.watch import watching
+
+    if folds == 1 or folds < 0:
+        raise typer.BadParameter("must be at least 2", param_hint="--folds")
+    settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed})
+    asked = Asked(split, folds, repeats, device, loader, resume)
+    told = train(store, run, settings, asked, watching(verbose=verbose))
+    if json:
+        print_json(told)
+    else:
+        for part in told["partitions"]:
+            auroc, low, high = part["validation"]["auroc"]
+            typer.echo(
+                f"{part['partition']}: epoch {part['best_epoch']} of {part['epochs']}, "
+                f"validation AUROC {auroc:.3f} ({low:.3f} to {high:.3f})"
+            )
+        typer.echo(f"model: {run / 'model'}")
+    return 0

@@ -1,0 +1,154 @@
+"""``toolkit train``: a store and a configuration become a run folder, once or fold by fold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.device import Device, resolve
+from toolkit.evaluation.results import to_json
+from toolkit.loading.split import Split
+from toolkit.loading.split_file import write_split
+from toolkit.store import Store
+from toolkit.training.balance import balancing
+from toolkit.training.config import TrainConfig
+from toolkit.training.ensemble import pool, write_model_of_folds
+from toolkit.training.environment import describe
+from toolkit.training.finish import finish
+from toolkit.training.job import Job, Machine
+from toolkit.training.loop import Watch, train_partition
+from toolkit.training.precision import decide
+from toolkit.training.prepare import prepare_folder, take_split, write_json
+from toolkit.training.ranks import barrier, joined
+from toolkit.training.record import read_records
+from toolkit.training.requests import Request, stop_requests
+from toolkit.training.run_folder import RunFolder
+from toolkit.training.sides import make_sides
+
+if TYPE_CHECKING:
+    from toolkit.models.measured import Scaling
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says besides the configuration.
+
+    Attributes
+    ----------
+    split
+        A file of `toolkit.loading.split_file`; one is made when None.
+    folds, repeats
+        Of cross-validation; 0 folds for none.
+    """
+
+    split: Path | None = None
+    folds: int = 0
+    repeats: int = 1
+    device: Device = "auto"
+    loader: Literal["auto", "fused", "dali"] = "auto"
+    resume: bool = True
+
+
+def train(
+    store_path: Path, run_path: Path, config: TrainConfig, asked: Asked, watch: Watch
+) -> dict[str, Any]:
+    """Train, calibrate and freeze; goes on by itself where a run was interrupted.
+
+    Returns what became of it as plain JSON.
+
+    Raises
+    ------
+    UsageError
+        On settings, labels, splits and folders that cannot be trained with, before any epoch.
+    KeyboardInterrupt
+        On SIGTERM or Ctrl-C, after all was saved.
+    """
+    import torch
+
+    kind = resolve(asked.device)
+    decision = decide(config.compute, kind)
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
+    store, run = Store.open(store_path), RunFolder(run_path)
+    with joined(kind) as ranks, stop_requests() as request:
+        machine = Machine(kind, decision, asked.loader, ranks)
+        if ranks.first:
+            prepare_folder(run, config, store_path, resume=asked.resume)
+            take_split(run, store, config, asked.split, asked.folds, asked.repeats)
+        barrier(ranks)
+        split = take_split(run, store, config, asked.split, asked.folds, asked.repeats)
+        jobs = _jobs(store, run, config, split, machine)
+        for job in jobs:
+            _one(job, split, asked, request, watch, of_folds=len(jobs) > 1)
+        if len(jobs) > 1 and ranks.first:
+            write_model_of_folds(run, pool(run), config.prevalence)
+        return {"run": str(run_path), "decided": decision.why, "partitions": [_told(job) for job in jobs]}
+
+
+def _jobs(store: Store, run: RunFolder, config: TrainConfig, split: Split, machine: Machine) -> list[Job]:
+    """Return a job for each partition, all of them checked before the first is trained."""
+    measured = _measure(store, config)
+    jobs = []
+    for number, partition in enumerate(split.partitions, start=1):
+        sides = make_sides(store, partition, config.labels.rule, config.seed)
+        balance = balancing(config, *sides.counts)
+        folder = run if len(split.partitions) == 1 else RunFolder(run.path / "folds" / f"fold-{number:03d}")
+        values, scaling = _scale(measured, config.model.measured, sides.teaching)
+        job = Job(store, config, sides, balance, folder, machine, values, scaling)
+        _ = job.sampler, job.network()
+        jobs.append(job)
+    return jobs
+
+
+def _measure(store: Store, config: TrainConfig) -> NDArray[np.float64] | None:
+    if not config.model.measured:
+        return None
+    from toolkit.models.measured import measure
+
+    return measure(store, np.arange(len(store)), config.model.measured)
+
+
+def _scale(
+    measured: NDArray[np.float64] | None, names: tuple[str, ...], teaching: NDArray[np.int64]
+) -> "tuple[NDArray[np.float32] | None, Scaling | None]":
+    if measured is None:
+        return None, None
+    from toolkit.models.measured import Scaling
+
+    scaling = Scaling.fit(names, measured[teaching])
+    return scaling.apply(measured), scaling
+
+
+def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *, of_folds: bool) -> None:
+    """Train on a partition, unless all of it is there already."""
+    folder, ranks = job.folder, job.machine.ranks
+    last = folder.predictions("test" if of_folds else "val")
+    if last.exists():
+        return
+    with job.open_loader() as loader:
+        environment = describe(job.machine.device, job.machine.decision, loader.reason, ranks.ranks)
+        if ranks.first:
+            write_json(folder.environment, environment)
+            if of_folds:
+                write_json(folder.config, job.config.model_dump(mode="json"))
+                part = Split(split.rule, split.seed, split.store, (job.sides.partition,), split.tied)
+                write_split(folder.split, part, job.store)
+        train_partition(job, loader, environment, request, watch, resume=asked.resume)
+        finish(job, test=of_folds)
+    barrier(ranks)
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """Return what became of a partition."""
+    records = read_records(job.folder.metrics)
+    best = records[records[-1].best_epoch - 1]
+    return {
+        "partition": job.sides.partition.name,
+        "epochs": len(records),
+        "best_epoch": best.epoch,
+        "why": records[-1].why,
+        "validation": to_json(best.val),
+        "training_prior": job.balance.prior,
+    }
