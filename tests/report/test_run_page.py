@@ -56,7 +56,13 @@ def test_a_whole_run_tells_its_numbers(whole: RunFolder) -> None:
     assert f"{len(test):,} nodules of {len({*test.patient_id})} patients" in text
     assert "0.5 has no special standing" in text
     assert "not pathology" not in text
-    for question in ("does recall fall", "Which threshold?", "Sampler or weights?", "F-beta 0.5", "over size"):
+    for question in (
+        "does recall fall",
+        "Which threshold?",
+        "Sampler or weights?",
+        "F-beta 0.5",
+        "over size",
+    ):
         assert question in text
 
 

@@ -5,7 +5,6 @@ from html import escape
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.evaluation.metrics import within_noise
 from toolkit.evaluation.results import Interval, Summary
@@ -14,6 +13,7 @@ from toolkit.report.lines import Curve, Mark, Plot, plot
 from toolkit.report.run_files import RunFiles
 from toolkit.report.run_tables import table
 from toolkit.report.words import fixed, ranged
+from toolkit.training.change import Validation
 from toolkit.training.record import EpochRecord
 
 Pick = Callable[[Summary], Interval]
@@ -35,22 +35,22 @@ def curves(run: RunFiles) -> str:
     return _lead(run, bool(shaded)) + f'<div class="plots">{"".join(charts)}</div>' + _numbers(run.records)
 
 
-def alike(run: RunFiles) -> NDArray[np.bool_] | None:
-    """Return which epochs' AUROC cannot be told from the kept epoch's; None where that is unknown."""
+def validation(run: RunFiles) -> Validation | None:
+    """Return the logits of the scored validation nodules; None where files are missing or do not fit."""
     if run.logits is None or run.val is None or not run.records:
         return None
     scored = np.isfinite(run.val.label)
     if run.logits.shape != (len(run.records), int(scored.sum())):
         return None
-    best = run.records[-1].best_epoch - 1
-    return within_noise(run.logits, run.val.label[scored], run.val.patient_id[scored], best)
+    return Validation(run.logits, run.val.label[scored], run.val.patient_id[scored])
 
 
 def spans(run: RunFiles) -> list[tuple[float, float]]:
     """Return stretches of epochs, ends included, that are within the noise of the kept one."""
-    same = alike(run)
-    if same is None:
+    seen = validation(run)
+    if seen is None:
         return []
+    same = within_noise(seen.logits, seen.label, seen.patient, run.records[-1].best_epoch - 1)
     epochs = np.arange(1, len(same) + 1)
     runs = [
         [int(e) for e, _ in group]
@@ -171,6 +171,11 @@ def drift(run: RunFiles) -> Plot:
     return Plot("On validation", counted("epoch", len(records)), share(""), drawn)
 
 
+def losses(run: RunFiles) -> Plot:
+    """Return the loss of both sides."""
+    return _losses(run, (), ())[0]
+
+
 def peak(run: RunFiles) -> Plot:
     """Return AUROC with its band, the kept epoch, and which epochs are alike."""
     records = run.records
@@ -223,12 +228,13 @@ def folds(run: RunFiles) -> str:
         return "<p>No fold has recorded an epoch yet.</p>"
     x = counted("epoch", longest)
     charts = []
-    for title, pick in (
-        ("Validation AUROC, a line a fold", lambda r: r.val.auroc.value),
-        ("Validation recall at 0.5", lambda r: r.val.at_half.recall.value),
-        ("Validation recall at the threshold", lambda r: r.val.at_threshold.recall.value),
-    ):
-        drawn = [Curve("", [r.epoch for r in f.records], [pick(r) for r in f.records]) for f in run.folds]
+    shown: list[tuple[str, Pick]] = [
+        ("Validation AUROC, a line a fold", lambda s: s.auroc),
+        ("Validation recall at 0.5", lambda s: s.at_half.recall),
+        ("Validation recall at the threshold", lambda s: s.at_threshold.recall),
+    ]
+    for title, pick in shown:
+        drawn = [_curve("", [pick(r.val) for r in f.records], "model", band=False) for f in run.folds]
         alt = "; ".join(
             f"{f.name}: {fixed(c.y[-1])} at the end" for f, c in zip(run.folds, drawn, strict=True) if c.y
         )

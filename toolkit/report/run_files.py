@@ -28,7 +28,7 @@ class RunFiles:
     Attributes
     ----------
     name
-        Of the folder: the partition, for a fold.
+        Of the partition, as its predictions have it; else of the folder.
     logits
         float32 (epochs, n), of the scored lines of `val`, in their order.
     looks
@@ -74,15 +74,16 @@ def _read(folder: RunFolder, config: TrainConfig | None) -> RunFiles:
     if config is None or folder.config.is_file():
         told = _json(folder.config)
         config = from_table({name: value for name, value in told.items() if name not in SEAL})
+    val = _predictions(folder, "val")
     return RunFiles(
-        name=folder.path.name,
+        name=str(val.partition[0]) if val is not None and len(val) else folder.path.name,
         folder=folder,
         config=config,
         environment=_json(folder.environment),
         split=_json(folder.split),
         records=tuple(read_records(folder.metrics)) if folder.metrics.is_file() else (),
         logits=_array(folder.validation_logits),
-        val=_predictions(folder, "val"),
+        val=val,
         test=_predictions(folder, "test"),
         evaluation=_evaluation(folder.evaluation),
         model=_json(folder.model / "model.json"),

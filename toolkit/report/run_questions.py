@@ -1,5 +1,6 @@
 """The questions that everyone asks of such a run, each with a short answer and its evidence."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -52,34 +53,34 @@ def _shown(one: Answer) -> str:
 def _of_curves(run: RunFiles) -> list[Answer]:
     """Return what the curves tell; for a cross-validation the answers of its folds side by side."""
     if run.folds:
-        told = [_findings(fold) for fold in run.folds]
-        return [
-            Answer(asked[0].question, *_together(run, asked)) for asked in zip(*told, strict=False) if asked
-        ]
-    charts = (run_curves.drift, run_curves.peak)
-    return [
-        Answer(f.question, f.answer, f.evidence, plot(charts[k](run)) if k < len(charts) else "")
-        for k, f in enumerate(_findings(run))
-    ]
+        return _of_folds(run)
+    if not run.records:
+        return []
+    charts = (run_curves.drift, run_curves.losses if run_curves.validation(run) is None else run_curves.peak)
+    drawn = [plot(each(run)) for each in (*charts, run_curves.losses)]
+    return [Answer(f.question, f.answer, f.evidence, c) for f, c in zip(_findings(run), drawn, strict=False)]
 
 
 def _findings(run: RunFiles) -> list[Finding]:
-    """Return what the curves tell; no answer about a peak where the logits of validation are missing."""
+    """Return what the curves tell; nothing of a peak where the logits of validation are missing."""
     if not run.records:
         return []
-    found = [why_recall_falls(run.records)]
-    if run.logits is not None and run.val is not None:
-        scored = np.isfinite(run.val.label)
-        if run.logits.shape == (len(run.records), int(scored.sum())):
-            found.append(
-                is_peak_real(run.logits, run.val.label[scored], run.val.patient_id[scored], run.records)
-            )
+    seen = run_curves.validation(run)
+    found = [why_recall_falls(run.records, seen)]
+    if seen is not None:
+        found.append(is_peak_real(seen.logits, seen.label, seen.patient, run.records))
     return [*found, overfitting(run.records)]
 
 
-def _together(run: RunFiles, asked: Sequence[Finding]) -> tuple[str, list[str]]:
-    answers = [f"{fold.name}: {f.answer}" for fold, f in zip(run.folds, asked, strict=False)]
-    return f"{len(asked)} folds, each judged by its own validation side.", answers
+def _of_folds(run: RunFiles) -> list[Answer]:
+    """Return the answers of all folds side by side; those without curves have none."""
+    told = [(fold.name, _findings(fold)) for fold in run.folds if fold.records]
+    answers = []
+    for asked in zip(*(found for _, found in told), strict=False):
+        question = re.sub(r" at epoch \d+", "", asked[0].question)
+        each = [f"{name}: {f.answer}" for (name, _), f in zip(told, asked, strict=True)]
+        answers.append(Answer(question, f"{len(each)} folds, each by its own validation side.", each))
+    return answers
 
 
 def _threshold(run: RunFiles) -> Answer:
@@ -103,7 +104,7 @@ def _threshold(run: RunFiles) -> Answer:
 
 
 def _point(point: OperatingPoint) -> str:
-    basis = "Frozen" if point.basis == "validation" else "Chosen on the test side, for illustration"
+    basis = "Frozen" if point.basis == "validation" else "Chosen on these very nodules, for illustration"
     return (
         f"{basis}, {point.goal}: recall {ranged_percent(point.recall)}, specificity "
         f"{ranged_percent(point.specificity)}, precision {ranged_percent(point.precision)}."
@@ -156,7 +157,7 @@ def _balance(run: RunFiles) -> Answer:
             "A sampler shows each batch enough malignant nodules to learn from; weights give the same prior "
             "with rarer, larger steps. Both lead to the same ranking where training is long enough, and "
             "neither is needed for the threshold, which is chosen afterwards.",
-            f"To compare: `toolkit train STORE OTHER --set balance={other}` with the same split and seed.",
+            f"To compare: `{_again(run)} --set balance={other}`.",
         ],
     )
 
@@ -223,11 +224,15 @@ def _augmentation(run: RunFiles) -> Answer:
         answer,
         [
             f"Changed from the preset: {', '.join(more)}." if more else "",
-            f"`toolkit train STORE OTHER --set augment.preset={other}`; then compare both on the same "
-            "nodules, paired.",
+            f"`{_again(run)} --set augment.preset={other}`; then compare both on the same nodules, paired.",
             _gap(kept),
         ],
     )
+
+
+def _again(run: RunFiles) -> str:
+    """Return the command that trains once more on the same sides from the same seed."""
+    return f"toolkit train STORE OTHER --split RUN/split.json --seed {run.config.seed}"
 
 
 def _gap(kept: EpochRecord | None) -> str:

@@ -66,6 +66,9 @@ def ranged_percent(value: Interval, digits: int = 0) -> str:
 
 
 def prose(text: str) -> str:
-    """Return plain text as HTML: commands between backticks are set as code, a number keeps its unit."""
-    kept = escape(text).replace(" %", "\u00a0%")
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", kept)
+    """Return plain text as HTML: commands between backticks as code, true minus signs, units kept."""
+    parts = escape(text).split("`")
+    for k in range(0, len(parts), 2):
+        parts[k] = re.sub(r"(?<![\w-])-(?=\d)", "\u2212", parts[k]).replace(" %", "\u00a0%")
+    parts[1::2] = [f"<code>{command}</code>" for command in parts[1::2]]
+    return "".join(parts)
