@@ -128,7 +128,7 @@ def make_folds(path: Path, store: Store, folds: int = 3) -> RunFolder:
     folder = RunFolder(path)
     made = [
         make_run(
-            path / "folds" / part.name.replace(" ", "-"),
+            path / "folds" / f"fold-{k + 1:03d}",
             store,
             split,
             part=part,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.stores import make
+from tests.report.stores import ball, make, nodule
 from toolkit.evaluation.predictions import Predictions
-from toolkit.report.misses import LEVEL, _heat, viewer, worst
+from toolkit.report.misses import LEVEL, MOST, _heat, viewer, worst
+from toolkit.store import Store
 
 NAN = float("nan")
 
@@ -84,3 +85,19 @@ def test_evidence_lies_at_the_centre_and_keeps_its_height() -> None:
     assert shown[5:11, 5:11].mean() == pytest.approx(127.5, abs=4)
     assert shown[:2].max() < 12
     assert LEVEL.slices % 2 == 1  # so that one is the middle
+
+
+def test_two_dozen_large_noisy_crops_with_evidence_fit_a_page(tmp_path: Path) -> None:
+    """96 voxels a side, large nodules, noise of a low dose: about the most that a page can have to hold."""
+    rng = np.random.default_rng(0)
+    n, side = 2 * MOST, 96
+    image, mask = ball(side, 20.0)
+    images = np.stack([image + rng.normal(0, 60, image.shape).astype(np.int16) for _ in range(n)])
+    records = [nodule(k, 40.0) for k in range(n)]
+    store = Store.create(tmp_path / "s", records, images, np.stack([mask] * n), 1.0)
+    label = (np.arange(n) % 2).astype(float)
+    wrong = predictions(label.tolist(), rng.uniform(0.2, 0.8, n).tolist(), (1 - label).astype(int).tolist())
+    rough = rng.random((8, 8, 8)).astype(np.float32).repeat(12, 0).repeat(12, 1).repeat(12, 2)
+    made = viewer(wrong, store, lambda _: rough, "test")
+    assert len(made.blocks) == n
+    assert len(made.body) + sum(len(text) for _, text in made.blocks) < 6_000_000

@@ -51,7 +51,8 @@ class Axis:
 
 def told(value: float, *, percent: bool = False) -> str:
     """Return a number, or a share as per cent, with the digits that a person reads."""
-    return f"{plain(100 * value)} %" if percent else plain(value)
+    text = f"{plain(100 * value)} %" if percent else plain(value)
+    return text.replace("-", "\u2212")
 
 
 def fitted(name: str, values: Iterable[float], *, floor: float | None = None, percent: bool = False) -> Axis:

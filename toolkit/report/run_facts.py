@@ -10,7 +10,7 @@ from toolkit.report.charts import Series, histogram
 from toolkit.report.run_curves import NAMES
 from toolkit.report.run_files import RunFiles
 from toolkit.report.run_tables import table
-from toolkit.report.words import plain, size
+from toolkit.report.words import plain, ranged, size
 from toolkit.store import Store
 from toolkit.training.config import TrainConfig
 
@@ -127,6 +127,7 @@ def card(run: RunFiles, meaning: str) -> str:
         ("Classes were balanced by", f"{run.config.balance}; see the questions above"),
         ("Selection", _selection(run.config)),
         ("Evaluation", _evaluation(run)),
+        ("Figures", _figures(run)),
         ("Known limits", LIMITS),
         ("Provenance", _listed(run.model.get("provenance", {}), "; ") or "model.json is missing"),
     ]
@@ -176,10 +177,14 @@ def _source(run: RunFiles) -> str:
 
 def _seen(model: Mapping[str, Any]) -> str:
     seen = model.get("seen") or {}
-    told = [
-        f"{name.replace('_', ' ')} {plain(r['least'])} to {plain(r['largest'])}, median {plain(r['median'])}"
-        for name, r in seen.items()
-    ]
+    told = []
+    for name, r in seen.items():
+        what, _, unit = name.rpartition("_")
+        unit = unit.replace("hu", "HU")
+        what = what.replace("_", " ")
+        told.append(
+            f"{what} {plain(r['least'])} to {plain(r['largest'])} {unit}, median {plain(r['median'])}"
+        )
     return "; ".join(told) or "not recorded"
 
 
@@ -191,6 +196,18 @@ def _evaluation(run: RunFiles) -> str:
     times = "once" if run.looks <= 1 else f"{run.looks} times, so its figures may be too good"
     whom = "On patients that took no part in training or selection"
     return f"{whom}, looked at {times}. Intervals: patient bootstrap."
+
+
+def _figures(run: RunFiles) -> str:
+    found = run.evaluation
+    if found is None:
+        return "None yet."
+    return (
+        f"AUROC {ranged(found.auroc)}, average precision {ranged(found.average_precision)}; at the frozen "
+        f"threshold recall {ranged(found.frozen.recall)}, specificity {ranged(found.frozen.specificity)}; "
+        f"over diameter alone AUROC {ranged(found.baseline.auroc_difference)}. Subgroups stand under "
+        "Evaluation."
+    )
 
 
 def files(run: RunFiles) -> str:
@@ -216,11 +233,11 @@ def files(run: RunFiles) -> str:
         ("model/model.json", folder.model / "model.json", "what toolkit predict reads"),
     ]
     rows: Sequence[Sequence[str]] = [
-        (name, size(path.stat().st_size) if path.is_file() else "missing", what) for name, path, what in known
+        (name, what, size(path.stat().st_size) if path.is_file() else "missing") for name, path, what in known
     ]
     more = (
         f"<p>Each fold is a run of its own: {len(run.folds)} of them lie under folds/.</p>"
         if run.folds
         else ""
     )
-    return table(("File", "Size", "Holds"), rows) + more
+    return table(("File", "Holds", "Size"), rows, words=2) + more

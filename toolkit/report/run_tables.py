@@ -10,12 +10,15 @@ from toolkit.report.words import fixed, plain, prose, ranged
 Row = Sequence[str]
 
 
-def table(heads: Row, rows: Sequence[Row], best: int | None = None) -> str:
-    """Return a table of plain text; all columns but the first are numbers, row `best` stands out."""
-    head = "".join(f"<th{'' if k == 0 else _N}>{escape(h)}</th>" for k, h in enumerate(heads))
+def table(heads: Row, rows: Sequence[Row], best: int | None = None, words: int = 1) -> str:
+    """Return a table of plain text; the first `words` columns are words, the others numbers.
+
+    Row `best` stands out.
+    """
+    head = "".join(f"<th{'' if k < words else _N}>{escape(h)}</th>" for k, h in enumerate(heads))
     body = ""
     for n, row in enumerate(rows):
-        cells = "".join(f"<td{'' if k == 0 else _N}>{escape(cell)}</td>" for k, cell in enumerate(row))
+        cells = "".join(f"<td{'' if k < words else _N}>{escape(cell)}</td>" for k, cell in enumerate(row))
         body += f"<tr{_BEST if n == best else ''}>{cells}</tr>"
     inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll" tabindex="0"><table class="figures">{inner}</table></div>'
