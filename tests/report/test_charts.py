@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from toolkit.evaluation.results import Interval
 from toolkit.report.charts import Series, count, histogram, nice_edges, nice_step, numbers
-from toolkit.report.words import fixed, percent, plain, plural, prose, ranged, ranged_percent, sentence, size
+from toolkit.report.words import (
+    chance,
+    fixed,
+    percent,
+    plain,
+    plural,
+    prose,
+    ranged,
+    ranged_percent,
+    sentence,
+    size,
+)
 
 VALUES = st.lists(st.floats(-1e4, 1e6).map(lambda v: round(v, 3)), min_size=1, max_size=60)
 
@@ -78,6 +89,12 @@ def test_estimates_carry_their_interval() -> None:
         "50 %",
     )
     assert (fixed(-0.001), fixed(-1234.5, 1), fixed(nan)) == ("0.00", "\u22121,234.5", "not defined")
+
+
+def test_no_chance_is_rounded_to_certainty() -> None:
+    assert [chance(p) for p in (0.0, 4e-4, 5e-4, 0.1234, 0.9994, 0.9995, 1.0)] == [
+        "below 0.1 %", "below 0.1 %", "0.1 %", "12.3 %", "99.9 %", "above 99.9 %", "above 99.9 %",
+    ]  # fmt: skip
 
 
 def test_prose_is_escaped_and_keeps_commands() -> None:

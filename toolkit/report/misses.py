@@ -14,7 +14,7 @@ from PIL import Image
 from toolkit.evaluation.predictions import Predictions
 from toolkit.report.page import block
 from toolkit.report.sheet import CONTEXT_MM, LEAST_MM, TONE, TONE_HU, Level, make_strip, slice_indices
-from toolkit.report.words import percent, plain
+from toolkit.report.words import chance, plain
 from toolkit.store import Store
 
 Explain = Callable[[int], NDArray[np.float32]]
@@ -130,14 +130,14 @@ def _card(predictions: Predictions, miss: Miss, number: int) -> str:
     diameter = float(predictions.diameter_mm[line])
     size = f"{plain(diameter)} mm" if np.isfinite(diameter) else "size unknown"
     identity = str(predictions.nodule_id[line])
-    chance = percent(float(predictions.probability[line]), 1)
+    told_chance = chance(float(predictions.probability[line]))
     target = float(predictions.target[line])
     soft = "" if target in (0, 1) else f'<p class="second"><span>target {plain(target)}</span></p>'
-    told = f"{identity}, {label}, {size}, probability {chance}, called {miss.called}"
+    told = f"{identity}, {label}, {size}, probability {told_chance}, called {miss.called}"
     return (
         f'<article class="card"><div class="hold" data-nodule="{number}" data-told="{escape(told)}"></div>'
         f'<p class="first"><b class="{label}">{label}</b><span>{size}</span></p>'
-        f'<p class="second"><span>called {miss.called}</span><span>at {chance}</span></p>'
+        f'<p class="second"><span>called {miss.called}</span><span>at {told_chance}</span></p>'
         f"{soft}"
         f'<p class="id" title="nodule {escape(identity)}">{escape(identity)}</p></article>'
     )

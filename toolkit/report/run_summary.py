@@ -82,11 +82,15 @@ def _tiles(found: Evaluation) -> str:
         ("AUROC", fixed(found.auroc.value), ends(found.auroc)),
         ("Recall, at the threshold", whole(found.frozen.recall), ends(found.frozen.recall, share=True)),
         ("Specificity", whole(found.frozen.specificity), ends(found.frozen.specificity, share=True)),
-        ("Over diameter alone", _signed(added.value), f"AUROC, {ends(added)}"),
+        ("Over diameter alone", _signed(added.value), _joined("AUROC", ends(added))),
     ]
     if calibrated is not None:
         tiles.append(
-            ("Calibration slope", fixed(calibrated.slope.value), f"1 is perfect, {ends(calibrated.slope)}")
+            (
+                "Calibration slope",
+                fixed(calibrated.slope.value),
+                _joined("1 is perfect", ends(calibrated.slope)),
+            )
         )
     tiles.append(
         ("Nodules", f"{found.nodules:,}", f"{found.positives:,} malignant, {found.patients:,} patients")
@@ -96,6 +100,10 @@ def _tiles(found: Evaluation) -> str:
         for name, value, more in tiles
     )
     return f'<dl class="tiles">{shown}</dl>'
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def _signed(value: float) -> str:

@@ -21,6 +21,13 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def chance(probability: float) -> str:
+    """Return a probability as per cent with one decimal, never rounded to certainty."""
+    if probability < 0.0005:
+        return "below 0.1 %"
+    return "above 99.9 %" if probability >= 0.9995 else percent(probability, 1)
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
