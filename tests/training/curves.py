@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, fbeta_score, recall_score, roc_auc_score
 
 from toolkit.evaluation.results import AtThreshold, Interval, Summary
 from toolkit.training.record import EpochRecord
@@ -13,20 +12,27 @@ Floats = NDArray[np.float64]
 
 
 def at(logit: Floats, label: Floats, threshold: float, half: float = 0.05) -> AtThreshold:
-    """What scikit-learn finds at a threshold, with intervals of a given half width."""
-    called = logit >= threshold
-    recall, specificity = recall_score(label, called), recall_score(1 - label, ~called)
-    precision = (called & (label == 1)).sum() / max(called.sum(), 1)
-    f_beta = fbeta_score(label, called, beta=2)
-    values = (recall, specificity, precision, (recall + specificity) / 2, f_beta)
-    return AtThreshold(threshold, *(Interval(float(v), float(v - half), float(v + half)) for v in values))
+    """A threshold, with intervals of a given half width."""
+    called, positive = logit >= threshold, label == 1
+    hits = (called & positive).sum()
+    recall, specificity = hits / positive.sum(), (~called & ~positive).sum() / (~positive).sum()
+    f_beta = 5 * hits / (4 * positive.sum() + called.sum())
+    values = (recall, specificity, hits / max(called.sum(), 1), (recall + specificity) / 2, f_beta)
+    return AtThreshold(threshold, *(around(float(value), half) for value in values))
+
+
+def around(value: float, half: float) -> Interval:
+    return Interval(value, value - half, value + half)
 
 
 def summary(logit: Floats, label: Floats, threshold: float = 0.0, half: float = 0.05) -> Summary:
-    """One side at one time."""
+    """One side at one time; no two logits are equal."""
     loss = np.logaddexp(0, np.where(label == 1, -logit, logit))
     positive, negative = float(loss[label == 1].mean()), float(loss[label == 0].mean())
-    auroc, precision = roc_auc_score(label, logit), average_precision_score(label, logit)
+    hits = label[np.argsort(-logit)].cumsum()
+    steps = np.diff(hits, prepend=0) == 1
+    precision = (hits / np.arange(1, len(label) + 1))[steps].mean()
+    wrong = (np.arange(len(label)) + 1 - hits)[steps]  # benign nodules above each malignant one
     return Summary(
         len(label),
         len(label),
@@ -34,8 +40,8 @@ def summary(logit: Floats, label: Floats, threshold: float = 0.0, half: float = 
         (positive + negative) / 2,
         positive,
         negative,
-        Interval(float(auroc), float(auroc - half), float(auroc + half)),
-        Interval(float(precision), float(precision - half), float(precision + half)),
+        around(float(1 - wrong.mean() / (label == 0).sum()), half),
+        around(float(precision), half),
         at(logit, label, 0.0, half),
         at(logit, label, threshold, half),
     )

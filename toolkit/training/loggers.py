@@ -38,7 +38,7 @@ class Logger(Protocol):
     """Takes an epoch at a time."""
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
-        """Write all curves of an epoch, and how long it took."""
+        """Write all curves of an epoch, and how long it took; NaN where that is not known."""
 
     def close(self) -> None:
         """Write what is left."""
@@ -64,6 +64,11 @@ def scalars(record: EpochRecord) -> dict[str, float]:
     for side, summary in (("val", record.val), ("train", record.train)):
         _walk(found, side, summary)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def _speed(seconds: float, samples_per_s: float) -> dict[str, float]:
+    told = {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
+    return {name: value for name, value in told.items() if math.isfinite(value)}
 
 
 def _walk(found: dict[str, float], name: str, value: Any) -> None:
@@ -93,8 +98,7 @@ class TensorBoardLogger:
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
         """Write an epoch, and see it on disk."""
-        curves = scalars(record) | {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
-        for name, value in curves.items():
+        for name, value in (scalars(record) | _speed(seconds, samples_per_s)).items():
             self._writer.add_scalar(name, value, record.epoch)
         self._writer.flush()
 
@@ -145,8 +149,8 @@ class WandbLogger:
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
         """Send an epoch; one that was sent before a crash stays as it was."""
-        speed = {"speed/seconds": seconds, "speed/samples_per_s": samples_per_s}
-        self._run.log({"epoch": record.epoch, **scalars(record), **speed}, step=record.epoch)
+        curves = scalars(record) | _speed(seconds, samples_per_s)
+        self._run.log({"epoch": record.epoch, **curves}, step=record.epoch)
 
     def close(self) -> None:
         """Finish the run."""

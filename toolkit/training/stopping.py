@@ -102,7 +102,7 @@ def judge(values: ArrayLike, moves: ArrayLike, settings: Selection) -> Progress:
             best = now
         noise = GAIN_ERRORS * max(
             standard_error(means[now] - means[gain]),
-            restlessness(values[: now + 1]) * _spread(now, gain, window),
+            restlessness(values[: now + 1]) * spread(now, gain, window),
         )
         if math.isnan(level[gain]) or level[now] - level[gain] > noise:
             gain = now
@@ -124,7 +124,7 @@ def restlessness(values: Floats) -> float:
     return math.sqrt(float(np.square(bends).mean()) / 6) if len(bends) else 0.0
 
 
-def _spread(now: int, then: int, window: int) -> float:
+def spread(now: int, then: int, window: int) -> float:
     """Return the standard error of a difference of two trailing means, where that of an epoch is 1."""
     a, b = min(now + 1, window), min(then + 1, window)
     both = min(max(then - (now - a), 0), b)
