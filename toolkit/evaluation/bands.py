@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.evaluation.bootstrap import intervals
 from toolkit.evaluation.evaluation import Curve
+from toolkit.evaluation.metrics import steps
 from toolkit.evaluation.pooled import Floats, Lines, Side
 
 POINTS = 400
@@ -22,7 +24,7 @@ def curves(side: Side) -> tuple[Curve, Curve]:
     rates, recalls = np.array(ROC_GRID), np.array(RECALL_GRID)
 
     def statistic(lines: Lines, weights: Floats) -> Floats:
-        found, alarms = steps(side.lines.calibrated[lines], side.lines.label[lines], weights)
+        _, found, alarms = steps(side.lines.calibrated[lines], side.lines.label[lines], weights)
         told = np.full((len(weights), len(rates) + len(recalls)), np.nan)
         for row, hits, false in zip(told, found, alarms, strict=True):
             if hits[-1] and false[-1]:
@@ -32,28 +34,14 @@ def curves(side: Side) -> tuple[Curve, Curve]:
                 row[len(rates) :] = hits[k] / (hits[k] + false[k])
         return told
 
-    bands = side.intervals(statistic)
+    bands = intervals(*side.resample(statistic))
     lines = side.repeats[0]
     label = side.lines.label[lines]
-    (found,), (alarms,) = steps(side.lines.calibrated[lines], label, np.ones((1, len(lines))))
+    _, (found,), (alarms,) = steps(side.lines.calibrated[lines], label, np.ones((1, len(lines))))
     recall, rate = found / found[-1], alarms / alarms[-1]
     precision = found[1:] / (found[1:] + alarms[1:])
     roc = Curve(*_thin(rate, recall), ROC_GRID, tuple(bands[: len(rates)]))
     return roc, Curve(*_thin(recall[1:], precision), RECALL_GRID, tuple(bands[len(rates) :]))
-
-
-def steps(logit: Floats, label: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return true and false positives, (draws, g + 1), as the threshold falls past each different logit."""
-    order = np.argsort(-logit, kind="stable")
-    falling = logit[order]
-    ends = np.flatnonzero(np.concatenate([falling[1:] != falling[:-1], [True]]))
-    weights = weights[:, order]
-    none = np.zeros((len(weights), 1))
-    found, alarms = (
-        np.concatenate([none, np.cumsum(weights * side, axis=1)[:, ends]], axis=1)
-        for side in (label[order], 1 - label[order])
-    )
-    return found, alarms
 
 
 def _thin(x: Floats, y: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,6 @@
 """Intervals that know that nodules of one patient belong together: patients are drawn, not nodules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,19 +57,31 @@ def resample(
     return value, np.concatenate(drawn) if drawn else np.empty((0, len(value)))
 
 
-def interval(value: float, drawn: Floats) -> Interval:
+def interval(value: float, drawn: Floats, patients: int | None = None) -> Interval:
     """Return an estimate with the 2.5 % and 97.5 % percentiles of its draws, (draws,).
 
     Draws in which it is not defined (NaN; no positive was drawn) are left out; where they are more than 5 %,
     or the estimate itself is NaN, the ends are NaN.
+
+    A share of exactly 0 or 1 has no draw that differs. Where the number of `patients` behind it is given, its
+    interval then ends where none of as many would still be seen in 2.5 % (Clopper and Pearson 1934).
     """
     known = drawn[~np.isnan(drawn)]
     if np.isnan(value) or not len(known) or len(drawn) - len(known) > UNDEFINED_AT_MOST * len(drawn):
         return Interval(float(value), np.nan, np.nan)
     low, high = np.quantile(known, (LOW, HIGH))
+    if patients and low == high == value and value in (0, 1):
+        bound = LOW ** (1 / patients)
+        low, high = (bound, 1.0) if value == 1 else (0.0, 1 - bound)
     return Interval(float(value), float(low), float(high))
 
 
-def intervals(value: Floats, drawn: Floats) -> list[Interval]:
+def intervals(value: Floats, drawn: Floats, patients: Sequence[int] | None = None) -> list[Interval]:
     """Return the intervals of several statistics, `value` (k,) and `drawn` (draws, k)."""
-    return [interval(each, drawn[:, k]) for k, each in enumerate(value)]
+    behind = [None] * len(value) if patients is None else patients
+    return [interval(each, drawn[:, k], behind[k]) for k, each in enumerate(value)]
+
+
+def distinct(patient: NDArray[np.generic], inside: NDArray[np.bool_]) -> int:
+    """Return how many patients have a nodule among those inside, bool (n,)."""
+    return len(np.unique(patient[inside]))

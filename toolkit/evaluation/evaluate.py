@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, UsageError
 from toolkit.evaluation.bands import curves
+from toolkit.evaluation.bootstrap import intervals
 from toolkit.evaluation.calibration import log_odds, prior_shift
 from toolkit.evaluation.evaluation import Baseline, Evaluation, Miss, Part
 from toolkit.evaluation.metrics import count, ranking
@@ -89,7 +90,7 @@ def evaluate(
         parts=_parts(side),
         frozen=frozen,
         points=tuple(points),
-        predictive=predictive(tally, sorted({*PREVALENCES, prevalence})),
+        predictive=predictive(tally, frozen, sorted({*PREVALENCES, prevalence})),
         calibration=_calibration(side, prior, plain_prior),
         decision_curve=decision_curve(side, prevalence, plain_prior),
         subgroups=subgroups(side, share, spacing_mm),
@@ -112,9 +113,12 @@ def _ranks(side: Side) -> tuple[Interval, Interval, Baseline]:
         apart = [ours - theirs for ours, theirs in zip(model, size, strict=True)]
         return np.stack([*model, *size, *apart], axis=1)
 
-    area, precision, *size = side.intervals(statistic)
-    measured = not np.isnan(side.lines.diameter_mm).all()
-    return area, precision, Baseline(*size, verdict=against_size(size[2], measured))
+    value, drawn = side.resample(statistic)
+    behind = min(side.patients(side.lines.label == k) for k in (1, 0))
+    area, precision, size_area, size_precision = intervals(value[:4], drawn[:, :4], [behind] * 4)
+    apart, precision_apart = intervals(value[4:], drawn[:, 4:])
+    verdict = against_size(apart, not np.isnan(side.lines.diameter_mm).all())
+    return area, precision, Baseline(size_area, size_precision, apart, precision_apart, verdict)
 
 
 def _parts(side: Side) -> tuple[Part, ...]:

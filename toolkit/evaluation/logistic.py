@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 ITERATIONS, HALVINGS = 60, 30
-CLOSE = 1e-9
+CLOSE = 1e-6
+"""Of the last step, which is still taken: what is left after it is its square."""
 SEPARATED = 40.0
 """A slope a standard deviation beyond which the classes do not overlap and no finite slope is best."""
 
@@ -43,10 +44,14 @@ def fit_line(
     center, scale = (0.0, 1.0) if slope is not None else (x.mean(), x.std()) if len(x) else (0.0, 0.0)
     if scale == 0 or not usable.any():
         return slopes, intercepts
-    start = np.zeros((int(usable.sum()), 2))
-    start[:, 0] = 0.0 if slope is None else slope
-    start[:, 1] = np.log(share[usable]) - np.log1p(-share[usable])
-    line = _newton((x - center) / scale, target, weights[usable], start, slope is None)
+    x = (x - center) / scale
+    mean = weights[usable].mean(axis=0, keepdims=True)
+    middle = float(mean[0] @ target / mean.sum())
+    start = np.array([[0.0 if slope is None else slope, np.log(middle) - np.log1p(-middle)]])
+    if usable.sum() > 1:  # draws lie around their mean, so their searches begin at its end
+        near = _newton(x, target, mean, start, slope is None)
+        start = np.where(np.isfinite(near), near, start).repeat(int(usable.sum()), axis=0)
+    line = _newton(x, target, weights[usable], start, slope is None)
     slopes[usable] = line[:, 0] / scale
     intercepts[usable] = line[:, 1] - line[:, 0] * center / scale
     return slopes, intercepts

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.evaluation.bootstrap import interval, intervals, resample
+from toolkit.evaluation.bootstrap import distinct, interval, intervals, resample
 from toolkit.evaluation.results import AtThreshold, Interval, Summary
 
 Floats = NDArray[np.float64]
@@ -96,6 +96,23 @@ def ranking(logit: Floats, label: Floats, weights: Floats | None = None) -> tupl
     return 1 - ratio(wrong, positives * negatives), ratio((step * precision).sum(axis=1), positives)
 
 
+def steps(logit: Floats, label: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the different logits, falling, (g,), and true and false positives, (draws, g + 1).
+
+    The first column is of calling none malignant, the k-th of calling those at or above the k-th logit so.
+    """
+    order = np.argsort(-logit, kind="stable")
+    falling = logit[order]
+    ends = np.flatnonzero(np.concatenate([falling[1:] != falling[:-1], [True]]))
+    weights = weights[:, order]
+    none = np.zeros((len(weights), 1))
+    found, alarms = (
+        np.concatenate([none, np.cumsum(weights * side, axis=1)[:, ends]], axis=1)
+        for side in (label[order], 1 - label[order])
+    )
+    return falling[ends], found, alarms
+
+
 def auroc(logit: Floats, label: Floats, weights: Floats | None = None) -> Floats:
     """Return the area under the ROC curve, (draws,): ties count half."""
     return ranking(logit, label, weights)[0]
@@ -154,7 +171,11 @@ def summarize(
             columns += [_at_threshold(counts, name, beta) for name in AT_THRESHOLD]
         return np.stack(columns, axis=1)
 
-    area, precision, *rest = intervals(*resample(statistic, patient, draws, seed))
+    either = [distinct(patient, label == k) for k in (1, 0)]
+    behind = [min(either)] * 2
+    for at in (0.0, threshold):
+        behind += [*either, distinct(patient, logit >= at), min(either), min(either)]
+    area, precision, *rest = intervals(*resample(statistic, patient, draws, seed), behind)
     loss = cross_entropy(logit, label)
     means = [float(loss[label == k].mean()) if (label == k).any() else np.nan for k in (1, 0)]
     return Summary(

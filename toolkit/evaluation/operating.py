@@ -1,6 +1,6 @@
 """What thresholds give: the frozen one, others for illustration, predictive values, net benefit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,17 +44,36 @@ def operating_points(
         for goal in shown
     ]
     called = [lines.decision == 1, *(lines.calibrated >= each.threshold for each in chosen)]
-    tally = side.tally(np.stack(called, axis=1))
+    ways = np.stack(called, axis=1)
+    tally = side.tally(ways)
     betas = [beta, *(goal.beta if goal.name == "f_beta" else beta for goal in shown)]
-    first, *others = _points(tally, [frozen, *shown], [None, *chosen], betas, shift)
+    behind = _behind(side, ways)
+    first, *others = _points(tally, behind, [frozen, *shown], [None, *chosen], betas, shift)
     return first, others, tally
 
 
+def _behind(side: Side, called: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """Return how many patients stand behind each share, for m ways to call nodules malignant."""
+    malignant, benign = (side.patients(side.lines.label == k) for k in (1, 0))
+    ways = called.shape[1]
+    return {
+        "recall": [malignant] * ways,
+        "specificity": [benign] * ways,
+        "precision": [side.patients(some) for some in called.T],
+        "negative_predictive_value": [side.patients(~some) for some in called.T],
+        "balanced_accuracy": [min(malignant, benign)] * ways,
+    }
+
+
 def _points(
-    tally: Counts, goals: Sequence[Goal], chosen: Sequence[Chosen | None], betas: list[float], shift: float
+    tally: Counts,
+    behind: Mapping[str, list[int]],
+    goals: Sequence[Goal],
+    chosen: Sequence[Chosen | None],
+    betas: list[float],
+    shift: float,
 ) -> list[OperatingPoint]:
-    names = ("recall", "specificity", "precision", "negative_predictive_value", "balanced_accuracy")
-    measured = {name: columns(getattr(tally, name)) for name in names}
+    measured = {name: columns(getattr(tally, name), patients) for name, patients in behind.items()}
     points = []
     for k, (goal, found, beta) in enumerate(zip(goals, chosen, betas, strict=True)):
         probability = np.nan if found is None else float(sigmoid(np.array(found.threshold + shift)))
@@ -69,24 +88,36 @@ def _points(
                 false_positive=float(tally.false_positive[0, k]),
                 true_negative=float(tally.true_negative[0, k]),
                 beta=beta,
-                f_beta=columns(tally.f_beta(beta))[k],
+                f_beta=columns(tally.f_beta(beta), behind["balanced_accuracy"])[k],
                 **{name: each[k] for name, each in measured.items()},
             )
         )
     return points
 
 
-def predictive(tally: Counts, prevalences: Sequence[float]) -> tuple[Predictive, ...]:
-    """Return predictive values of the first decision of a tally at other prevalences (Bayes)."""
+def predictive(tally: Counts, frozen: OperatingPoint, prevalences: Sequence[float]) -> tuple[Predictive, ...]:
+    """Return predictive values of the frozen threshold, a tally's first decision, at other prevalences.
+
+    Where no nodule was missed (or none called falsely) no draw differs; the low end is then that of the low
+    end of recall (or of specificity).
+    """
     recall, specificity = tally.recall[:, :1], tally.specificity[:, :1]
     told = []
     for share in prevalences:
-        hits, alarms = share * recall, (1 - share) * (1 - specificity)
-        cleared, missed = (1 - share) * specificity, share * (1 - recall)
-        (positive,) = columns(ratio(hits, hits + alarms))
-        (negative,) = columns(ratio(cleared, cleared + missed))
+        (positive,) = columns(_right(share * recall, (1 - share) * (1 - specificity)))
+        (negative,) = columns(_right((1 - share) * specificity, share * (1 - recall)))
+        if positive.low == 1:
+            hits, alarms = share * frozen.recall.value, (1 - share) * (1 - frozen.specificity.low)
+            positive = positive._replace(low=hits / (hits + alarms))
+        if negative.low == 1:
+            cleared, missed = (1 - share) * frozen.specificity.value, share * (1 - frozen.recall.low)
+            negative = negative._replace(low=cleared / (cleared + missed))
         told.append(Predictive(share, positive, negative))
     return tuple(told)
+
+
+def _right(right: Floats, wrong: Floats) -> Floats:
+    return ratio(right, right + wrong)
 
 
 def decision_curve(side: Side, prevalence: float, plain_prior: float) -> DecisionCurve:

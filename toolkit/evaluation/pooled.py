@@ -1,14 +1,14 @@
-"""The scored lines of a side, in one or more repeats, and the bootstrap that keeps a patient's lines together."""
+"""The scored lines of a side, in one or more repeats, and the bootstrap that keeps patients whole."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, UsageError
-from toolkit.evaluation.bootstrap import intervals, resample
+from toolkit.evaluation.bootstrap import distinct, intervals, resample
 from toolkit.evaluation.metrics import Counts
 from toolkit.evaluation.predictions import Predictions
 from toolkit.evaluation.results import Interval
@@ -58,9 +58,9 @@ class Side:
 
         return resample(mean, self.lines.patient_id, self.draws, self.seed)
 
-    def intervals(self, statistic: OfRepeat) -> list[Interval]:
-        """Return the mean over repeats with its interval, k of them."""
-        return intervals(*self.resample(statistic))
+    def patients(self, inside: NDArray[np.bool_]) -> int:
+        """Return how many patients have a line among those inside, bool (n,)."""
+        return distinct(self.lines.patient_id, inside)
 
     def tally(self, called: NDArray[np.bool_]) -> Counts:
         """Return right and wrong decisions for m ways to call nodules malignant, bool (n, m).
@@ -80,9 +80,9 @@ class Side:
         return Counts(*(table[:, k * ways : (k + 1) * ways] for k in range(4)))
 
 
-def columns(table: Floats) -> list[Interval]:
+def columns(table: Floats, patients: Sequence[int] | None = None) -> list[Interval]:
     """Return intervals of what was derived from a tally, (1 + draws, m)."""
-    return intervals(table[0], table[1:])
+    return intervals(table[0], table[1:], patients)
 
 
 def take(predictions: Predictions, lines: NDArray[np.generic]) -> Predictions:
@@ -119,7 +119,7 @@ def pool(predictions: Predictions, baseline: Floats, draws: int, seed: int) -> S
 
 
 def _repeat(partition: str) -> int:
-    """Return the number of a cross-validation's repeat, 0 for all else (`toolkit.loading.split.Partition`)."""
+    """Return the number of a repeat (named so by `toolkit.loading.split.Partition`), 0 for all else."""
     found = re.fullmatch(r"repeat (\d+) fold \d+", partition)
     return int(found[1]) if found else 0
 

@@ -81,9 +81,12 @@ RANGES = {
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions as a csv file in one step: floats in full, NaN as an empty field."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    columns = [_texts(getattr(predictions, name)) for name in COLUMNS]
+    # Python 3.11 leaves a lone carriage return unquoted, and then reads it as the end of a line
+    bare = any("\r" in field for column in columns for field in column)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
     writer.writerow(COLUMNS)
-    writer.writerows(zip(*(_texts(getattr(predictions, name)) for name in COLUMNS), strict=True))
+    writer.writerows(zip(*columns, strict=True))
     write_atomic(path, text.getvalue().encode())
 
 

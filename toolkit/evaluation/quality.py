@@ -15,7 +15,7 @@ from toolkit.evaluation.results import Interval
 Floats = NDArray[np.float64]
 BINS = 10
 ESTIMATOR = (
-    f"{BINS} bins of equal mass, |mean probability - observed share| weighted by nodules (L1); it is above 0 by "
+    f"{BINS} bins of equal mass, |mean probability - observed share| weighted by nodules (L1); above 0 by "
     "chance alone"
 )
 CHANCE_DRAWS = 400
@@ -90,7 +90,7 @@ def quality(
         slope = fit_line(logit, label, weights)[0]
         return np.stack([intercept, slope, brier, skill], axis=1)
 
-    found = intervals(*resample(statistic, patient, draws, seed))
+    intercept, slope, brier, skill = intervals(*resample(statistic, patient, draws, seed))
     lines = np.arange(len(label)) if once is None else np.flatnonzero(once)
     lines = lines[np.argsort(probability[lines], kind="stable")]
     rising, label = probability[lines], label[lines]
@@ -100,7 +100,8 @@ def quality(
     low, high = np.quantile(chance, (LOW, HIGH))
     by_chance = Interval(float(chance.mean()), float(low), float(high))
     ece = float(expected_error(rising, label[None], ends)[0])
-    return Quality(*found, ece, by_chance, ESTIMATOR, _bins(rising, label, ends))
+    bins = _bins(rising, label, ends)
+    return Quality(intercept, slope, brier, skill, ece, by_chance, ESTIMATOR, bins)
 
 
 def equal_mass(rising: Floats, bins: int) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Findings in plain words, each with its numbers; nothing is said that the intervals do not carry."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from toolkit.evaluation.evaluation import Evaluation
 from toolkit.evaluation.results import Interval
@@ -23,6 +24,8 @@ def against_size(difference: Interval, measured: bool) -> str:
     """Return the verdict on model against diameter alone, from the paired difference of AUROC."""
     if not measured:
         return "Nobody measured a diameter, so size alone knows nothing here."
+    if isnan(difference.low):
+        return "There are too few patients to compare the model with size alone."
     told = f"AUROC {_signed(difference)} against diameter alone"
     if difference.low > 0:
         return f"The image adds to size: {told}."
@@ -33,7 +36,7 @@ def against_size(difference: Interval, measured: bool) -> str:
 
 def _ranking(found: Evaluation, _: Goal) -> Iterator[str]:
     yield (
-        f"Of a malignant and a benign nodule the model gives the malignant one the higher score in "
+        "Of a malignant and a benign nodule the model gives the malignant one the higher score in "
         f"{_percents(found.auroc)} of pairs (AUROC)."
     )
 
@@ -53,16 +56,18 @@ def _aim(found: Evaluation, goal: Goal) -> Iterator[str]:
         if got.high < goal.at:
             yield f"It was chosen for a {goal.name} of at least {goal.at:g} and does not keep that here."
         elif got.low < goal.at:
-            yield f"It was chosen for a {goal.name} of at least {goal.at:g}; this side can neither prove nor refute that."
+            yield f"It was chosen for a {goal.name} of at least {goal.at:g}: neither proved nor refuted here."
 
 
 def _predictive(found: Evaluation, _: Goal) -> Iterator[str]:
     (at,) = (each for each in found.predictive if each.prevalence == found.prevalence)
     missed = Interval(*(1 - each for each in (at.negative.value, at.negative.high, at.negative.low)))
-    yield (
-        f"Where {100 * at.prevalence:.3g} % of nodules are malignant, {_percents(at.positive)} of alarms are "
-        f"right and {_percents(missed)} of cleared nodules are malignant."
-    )
+    told = [
+        f"{_percents(share)} of {what}"
+        for share, what in ((at.positive, "alarms are right"), (missed, "cleared nodules are malignant"))
+        if not isnan(share.value)  # no nodule is called so
+    ]
+    yield f"Where {100 * at.prevalence:.3g} % of nodules are malignant, {' and '.join(told)}."
 
 
 def _size(found: Evaluation, _: Goal) -> Iterator[str]:
@@ -71,6 +76,9 @@ def _size(found: Evaluation, _: Goal) -> Iterator[str]:
 
 def _calibration(found: Evaluation, _: Goal) -> Iterator[str]:
     told = found.calibration["calibrated"]
+    if isnan(told.intercept.low) or isnan(told.slope.low):
+        yield "Too few nodules overlap to judge the calibration of probabilities."
+        return
     if told.intercept.low > 0 or told.intercept.high < 0:
         way = "low" if told.intercept.low > 0 else "high"
         yield f"Probabilities are too {way} on the whole (intercept {_numbers(told.intercept)}; 0 is right)."
@@ -90,26 +98,27 @@ def _benefit(found: Evaluation, _: Goal) -> Iterator[str]:
     better = [model.value > max(0.0, rest) for model, rest in zip(curve.model, curve.treat_all, strict=True)]
     sure = [model.low > max(0.0, rest) for model, rest in zip(curve.model, curve.treat_all, strict=True)]
     if not any(better):
-        yield "At no threshold of probability is acting on the model better than acting on all nodules or on none."
+        yield "At no threshold is acting on the model better than acting on all nodules or on none."
         return
     at = [threshold for threshold, yes in zip(curve.thresholds, better, strict=True) if yes]
     yield (
-        f"Acting on the model beats acting on all nodules and on none at {len(at)} of {len(better)} thresholds "
-        f"of probability, from {100 * at[0]:.3g} % to {100 * at[-1]:.3g} %; beyond chance at {sum(sure)}."
+        f"Acting on the model beats acting on all nodules and on none at {len(at)} of {len(better)} "
+        f"thresholds of probability, from {100 * at[0]:.3g} % to {100 * at[-1]:.3g} %; beyond chance at "
+        f"{sum(sure)}."
     )
 
 
 def _groups(found: Evaluation, _: Goal) -> Iterator[str]:
-    measured = [each for each in found.subgroups if each.auroc.low == each.auroc.low]
+    measured = [each for each in found.subgroups if not each.note]
     for each in measured:
         if each.auroc.high < found.auroc.value:
             yield (
-                f"It ranks worse within {each.by} {each.name}: AUROC {_numbers(each.auroc)}, "
+                f"Within one group, {each.by} {each.name}, ranking is harder: AUROC {_numbers(each.auroc)}, "
                 f"{each.positives} malignant of {each.nodules}."
             )
     few = len(found.subgroups) - len(measured)
     if few:
-        yield f"{few} of {len(found.subgroups)} subgroups have too few nodules of a class for any statement."
+        yield f"Subgroups with too few nodules of a class for a statement: {few} of {len(found.subgroups)}."
 
 
 def _few(found: Evaluation, _: Goal) -> Iterator[str]:
@@ -119,7 +128,7 @@ def _few(found: Evaluation, _: Goal) -> Iterator[str]:
 
 def _percents(interval: Interval) -> str:
     value, low, high = (f"{100 * each:.3g}" for each in interval)
-    return f"{value} % ({low} to {high})" if interval.low == interval.low else f"{value} %"
+    return f"{value} % ({low} to {high})" if not isnan(interval.low) else f"{value} %"
 
 
 def _numbers(interval: Interval) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.evaluation.bootstrap import interval
+from toolkit.evaluation.bootstrap import intervals
 from toolkit.evaluation.evaluation import Subgroup
 from toolkit.evaluation.metrics import auroc, count
 from toolkit.evaluation.pooled import Floats, Lines, Side
@@ -67,6 +67,8 @@ def _group(
     enough = (min(positives, negatives) >= FEWEST, positives >= FEWEST, negatives >= FEWEST)
     value = np.where(enough, value, np.nan)
     told = "" if enough[0] else f"too few: {positives} malignant, {negatives} benign"
-    patients = len(np.unique(side.lines.patient_id[once]))
-    measured = [interval(each, drawn[:, k]) for k, each in enumerate(value)]
-    return Subgroup(by, name, positives + negatives, patients, positives, *measured, told)
+    patients = side.patients(once)
+    either = [side.patients(once & (side.lines.label == k)) for k in (1, 0)]
+    area, recall, specificity = intervals(value, drawn, [min(either), *either])
+    nodules = positives + negatives
+    return Subgroup(by, name, nodules, patients, positives, area, recall, specificity, told)

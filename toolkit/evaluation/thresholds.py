@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, UsageError
 from toolkit.evaluation.bootstrap import interval, resample
-from toolkit.evaluation.metrics import Counts, count, ratio
+from toolkit.evaluation.metrics import Counts, count, ratio, steps
 from toolkit.evaluation.results import Interval
 
 Floats = NDArray[np.float64]
@@ -104,18 +104,15 @@ def choose(
         problem = Problem("E-EVAL-001", "too few nodules for a threshold", measured, "at least 1 of each")
         raise UsageError(problem)
     share = positives / len(label) if prevalence is None else prevalence
-    order = np.argsort(-logit, kind="stable")
-    logit, label = logit[order], label[order]
-    ends = np.flatnonzero(np.concatenate([logit[1:] != logit[:-1], [True]]))
-    cuts = _between(logit[ends])
 
     def statistic(weights: Floats) -> Floats:
-        found, alarms = (_tally(weights * side, ends) for side in (label, 1 - label))
+        falling, found, alarms = steps(logit, label, weights)
+        cuts = _between(falling)
         both = (found[:, -1] > 0) & (alarms[:, -1] > 0)
         threshold: Floats = np.where(both, cuts[_best(goal, found, alarms, share)], np.nan)
         return threshold[:, None]
 
-    (threshold,), drawn = resample(statistic, patient[known][order], draws, seed)
+    (threshold,), drawn = resample(statistic, patient[known], draws, seed)
     counts = count(logit >= threshold, label)
     told = tuple(_warnings(goal, counts, positives, len(label) - positives))
     recall, specificity = float(counts.recall[0]), float(counts.specificity[0])
@@ -128,12 +125,6 @@ def _between(logits: Floats) -> Floats:
     # halfway between neighbouring floats is one of them; the upper one is still called malignant
     middle = np.where(middle > logits[1:], middle, logits[:-1])
     return np.concatenate([[logits[0] + 1], middle, [logits[-1] - 1]])
-
-
-def _tally(weights: Floats, ends: NDArray[np.intp]) -> Floats:
-    """Return the weight called malignant at each threshold, (draws, g + 1)."""
-    called = np.cumsum(weights, axis=1)[:, ends]
-    return np.concatenate([np.zeros((len(called), 1)), called], axis=1)
 
 
 def _best(goal: Goal, found: Floats, alarms: Floats, share: float) -> NDArray[np.intp]:
