@@ -7,8 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolkit.evaluation.results import Interval
 from toolkit.report.charts import Series, count, histogram, nice_edges, nice_step, numbers
-from toolkit.report.words import percent, plain, plural, sentence, size
+from toolkit.report.words import (
+    chance,
+    fixed,
+    percent,
+    plain,
+    plural,
+    prose,
+    ranged,
+    ranged_percent,
+    sentence,
+    size,
+)
 
 VALUES = st.lists(st.floats(-1e4, 1e6).map(lambda v: round(v, 3)), min_size=1, max_size=60)
 
@@ -63,5 +75,30 @@ def test_numbers_are_plain(value: float, text: str) -> None:
 def test_words() -> None:
     assert (percent(0.1234, 1), percent(1.0)) == ("12.3 %", "100 %")
     assert (plural(1, "case"), plural(1200, "case")) == ("1 case", "1,200 cases")
-    assert (size(2_500_000), size(3_210_000_000)) == ("2.5 MB", "3.21 GB")
+    assert (size(2_500_000), size(3_210_000_000), size(99_900)) == ("2.5 MB", "3.21 GB", "99.9 kB")
     assert (sentence("multi-frame CT"), sentence("")) == ("Multi-frame CT", "")
+
+
+def test_estimates_carry_their_interval() -> None:
+    nan = float("nan")
+    assert ranged(Interval(0.874, 0.8249, 0.911)) == "0.87 (0.82 to 0.91)"
+    assert ranged(Interval(-0.013, -0.06, 0.001)) == "\u22120.01 (\u22120.06 to 0.00)"
+    assert ranged_percent(Interval(0.874, 0.8249, 0.911)) == "87 % (82 to 91)"
+    assert (ranged(Interval(nan, nan, nan)), ranged_percent(Interval(0.5, nan, nan))) == (
+        "not defined",
+        "50 %",
+    )
+    assert (fixed(-0.001), fixed(-1234.5, 1), fixed(nan)) == ("0.00", "\u22121,234.5", "not defined")
+
+
+def test_no_chance_is_rounded_to_certainty() -> None:
+    assert [chance(p) for p in (0.0, 4e-4, 5e-4, 0.1234, 0.9994, 0.9995, 1.0)] == [
+        "below 0.1 %", "below 0.1 %", "0.1 %", "12.3 %", "99.9 %", "above 99.9 %", "above 99.9 %",
+    ]  # fmt: skip
+
+
+def test_prose_is_escaped_and_keeps_commands() -> None:
+    told = prose("Recall <b> fell by -0.2, 5 % of `run --set a=-1 <x>`, sub-2 mm")
+    assert told == (
+        "Recall &lt;b&gt; fell by \u22120.2, 5\u00a0% of <code>run --set a=-1 &lt;x&gt;</code>, sub-2 mm"
+    )

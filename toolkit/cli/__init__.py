@@ -9,6 +9,7 @@ from toolkit.cli.inspect import inspect
 from toolkit.cli.phantom import phantom
 from toolkit.cli.predict import predict
 from toolkit.cli.preprocess import preprocess
+from toolkit.cli.report import report
 from toolkit.cli.split import split
 from toolkit.cli.train import train
 from toolkit.cli.verify import verify
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, train, evaluate, predict, verify):
+for command in (phantom, index, preprocess, inspect, split, train, evaluate, report, predict, verify):
     app.command()(command)
 
 

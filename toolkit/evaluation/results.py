@@ -6,7 +6,7 @@ In JSON an `Interval` is a list [value, low, high] of numbers or null, all else 
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -81,7 +81,9 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any) -> T:
-    """Return a dataclass of numbers, texts, intervals and such dataclasses from its JSON; null becomes NaN.
+    """Return a dataclass of numbers, texts, intervals, such dataclasses, and tuples and mappings of these.
+
+    `value` is its JSON; null becomes NaN.
 
     A field that is absent takes its default. Raises KeyError, TypeError or ValueError where the value does
     not fit.
@@ -101,9 +103,22 @@ def from_json(kind: type[T], value: Any) -> T:
             if each.name in value or each.default is MISSING
         }
         return kind(**given)
+    if (origin := get_origin(kind)) is not None:
+        return _generic(origin, get_args(kind), value)  # type: ignore[no-any-return]
     if type(value) is not kind:
         raise TypeError(f"{kind.__name__} expected")
     return value
+
+
+def _generic(origin: Any, args: tuple[Any, ...], value: Any) -> Any:
+    """Return a tuple of one type, a mapping by name, or one of some literals."""
+    if origin is Literal and value in args:
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(from_json(args[0], each) for each in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {name: from_json(args[1], each) for name, each in value.items()}
+    raise TypeError(f"not what {origin} holds")
 
 
 def _number(value: Any) -> float:

@@ -114,7 +114,7 @@ def make_page(
     name = str(store.settings.get("config_digest", ""))[:8]
     lead = f"Settings {name}. Identifiers are hashes; the pixels are not de-identified."
     blocks = ((f"n{k}", f"{strip.image} {strip.mask}".strip()) for k, strip in enumerate(sheet.strips))
-    scripts = ("sheet.js",) if store.nodules else ()
+    scripts = ("slices.js", "sheet.js") if store.nodules else ()
     return render("Nodule store", lead, parts, scripts, blocks)
 
 
