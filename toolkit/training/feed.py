@@ -27,7 +27,7 @@ def images(batches: Iterable[Batch], device: "torch.device") -> "Iterator[tuple[
             yield batch, batch.image
             continue
         image = batch.image.to(device, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         copies.append(event)
         yield batch, image

@@ -92,6 +92,7 @@ def describe(job: Job, logit: NDArray[np.float64], epoch: int) -> ModelFile:
         prevalence=config.prevalence or balance.plain_prior,
         seen=seen_ranges(job.store, sides.teaching),
         provenance=provenance,
+        measured=job.scaling.stored if job.scaling else {},
     )
 
 
