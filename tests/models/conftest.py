@@ -1,0 +1,9 @@
+"""One random stream for every test."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
