@@ -1,10 +1,14 @@
 """The evaluation of a side, against scikit-learn, Bayes and nodules whose answer is known."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn import metrics as reference
 
@@ -25,7 +29,7 @@ PLAIN, PREVALENCE, THRESHOLD = 0.2, 0.05, 0.4
 def predicted(
     n: int = 400, repeats: int = 0, seed: int = 0, image: float = 1.0, size: float = 1.0
 ) -> Predictions:
-    """Return predictions of n nodules; `image` and `size` say how much the score knows beyond size, and of it.
+    """Return predictions of n nodules; `image` and `size` are what the score knows beyond size and of it.
 
     The calibrated logit is 1.2 x raw - 1. Nobody measured one diameter in 17.
     """
@@ -273,6 +277,24 @@ def test_a_perfect_side_promises_no_more_than_its_patients_can(lines: Prediction
     (at,) = (each for each in told.predictive if each.prevalence == 0.2)
     assert at.negative.low == pytest.approx(0.8 / (0.8 + 0.2 * (1 - low)))
     assert np.isnan(told.calibration["raw"].slope.value)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(6, 30), st.booleans(), st.integers(0, 2))
+def test_small_and_degenerate_sides_end_in_a_file(seed: int, n: int, ties: bool, repeats: int) -> None:
+    """As few as two nodules of a class, equal logits, all of one patient: warnings are errors here."""
+    lines = predicted(n, repeats, seed)
+    label = np.tile((np.arange(n) % max(2, n // 2) < 1).astype(float), max(repeats, 1))
+    label[np.isin(lines.nodule_id, ["n0001"])] = 1
+    logit = np.round(lines.logit) * (0 if ties else 1)
+    some = replace(
+        lines, label=label, logit=logit, calibrated=logit, probability=expit(logit),
+        decision=(logit >= THRESHOLD).astype(np.int64),
+        patient_id=np.full(len(lines), "p") if seed % 3 == 0 else lines.patient_id,
+    )  # fmt: skip
+    told = evaluated(some, baseline=np.zeros(len(some)), draws=20)
+    json.dumps(to_json(told), allow_nan=False)
+    assert not re.search(r"\bnan\b", " ".join(told.sentences))
 
 
 def test_unscored_lines_are_counted_and_left_out(lines: Predictions, found: Evaluation) -> None:

@@ -63,6 +63,7 @@ def evaluate(
     UsageError
         E-EVAL-001 where a class has fewer than 2 nodules, E-EVAL-002 where lines contradict each other.
     """
+    # longer than 40 lines for its docstring and the list of what is told; nothing is computed here
     side = pool(predictions, baseline, draws, seed)
     lines = side.lines
     first = side.first

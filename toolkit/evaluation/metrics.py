@@ -160,6 +160,7 @@ def summarize(
     beta
         Of F-beta.
     """
+    # longer than 40 lines for its docstring and the list of what is told
     logit, label, patient = _scored(logit, label, patient)
     order = np.argsort(-logit, kind="stable")
     logit, label, patient = logit[order], label[order], patient[order]

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 
 class Interval(NamedTuple):
-    """An estimate and its 95 % interval (patient bootstrap, percentiles); NaN where it is not defined."""
+    """An estimate and its 95 % interval; NaN where it is not defined.
+
+    Patient bootstrap, percentiles (`toolkit.evaluation.bootstrap.interval`); for a share of exactly 0 or 1,
+    of which no draw differs, the exact binomial bound for as many patients.
+    """
 
     value: float
     low: float

@@ -1,6 +1,7 @@
 """Findings in plain words, each with its numbers; nothing is said that the intervals do not carry."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from toolkit.evaluation.evaluation import Evaluation
 from toolkit.evaluation.results import Interval
@@ -23,6 +24,8 @@ def against_size(difference: Interval, measured: bool) -> str:
     """Return the verdict on model against diameter alone, from the paired difference of AUROC."""
     if not measured:
         return "Nobody measured a diameter, so size alone knows nothing here."
+    if isnan(difference.low):
+        return "There are too few patients to compare the model with size alone."
     told = f"AUROC {_signed(difference)} against diameter alone"
     if difference.low > 0:
         return f"The image adds to size: {told}."
@@ -33,7 +36,7 @@ def against_size(difference: Interval, measured: bool) -> str:
 
 def _ranking(found: Evaluation, _: Goal) -> Iterator[str]:
     yield (
-        f"Of a malignant and a benign nodule the model gives the malignant one the higher score in "
+        "Of a malignant and a benign nodule the model gives the malignant one the higher score in "
         f"{_percents(found.auroc)} of pairs (AUROC)."
     )
 
@@ -59,10 +62,12 @@ def _aim(found: Evaluation, goal: Goal) -> Iterator[str]:
 def _predictive(found: Evaluation, _: Goal) -> Iterator[str]:
     (at,) = (each for each in found.predictive if each.prevalence == found.prevalence)
     missed = Interval(*(1 - each for each in (at.negative.value, at.negative.high, at.negative.low)))
-    yield (
-        f"Where {100 * at.prevalence:.3g} % of nodules are malignant, {_percents(at.positive)} of alarms are "
-        f"right and {_percents(missed)} of cleared nodules are malignant."
-    )
+    told = [
+        f"{_percents(share)} of {what}"
+        for share, what in ((at.positive, "alarms are right"), (missed, "cleared nodules are malignant"))
+        if not isnan(share.value)  # no nodule is called so
+    ]
+    yield f"Where {100 * at.prevalence:.3g} % of nodules are malignant, {' and '.join(told)}."
 
 
 def _size(found: Evaluation, _: Goal) -> Iterator[str]:
@@ -71,6 +76,9 @@ def _size(found: Evaluation, _: Goal) -> Iterator[str]:
 
 def _calibration(found: Evaluation, _: Goal) -> Iterator[str]:
     told = found.calibration["calibrated"]
+    if isnan(told.intercept.low) or isnan(told.slope.low):
+        yield "Too few nodules overlap to judge the calibration of probabilities."
+        return
     if told.intercept.low > 0 or told.intercept.high < 0:
         way = "low" if told.intercept.low > 0 else "high"
         yield f"Probabilities are too {way} on the whole (intercept {_numbers(told.intercept)}; 0 is right)."
@@ -120,7 +128,7 @@ def _few(found: Evaluation, _: Goal) -> Iterator[str]:
 
 def _percents(interval: Interval) -> str:
     value, low, high = (f"{100 * each:.3g}" for each in interval)
-    return f"{value} % ({low} to {high})" if interval.low == interval.low else f"{value} %"
+    return f"{value} % ({low} to {high})" if not isnan(interval.low) else f"{value} %"
 
 
 def _numbers(interval: Interval) -> str:
