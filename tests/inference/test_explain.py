@@ -38,7 +38,9 @@ def test_maps_are_those_of_monai(layer: str, sign: int) -> None:
     with torch.no_grad():  # the same network, for benign
         theirs.class_layers.out.weight.mul_(sign), theirs.class_layers.out.bias.mul_(sign)
     image = torch.rand(1, 1, 40, 36, 48).double()
-    coarse = GradCAM(theirs.eval(), target_layers=layer).compute_map(image, class_idx=0)
+    coarse = GradCAM(theirs.eval(), target_layers=layer).compute_map(
+        image.clone().requires_grad_(), class_idx=0
+    )
     fine = (
         F.interpolate(coarse, image.shape[2:], mode="trilinear", align_corners=False)[0, 0].detach().numpy()
     )

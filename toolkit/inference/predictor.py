@@ -204,8 +204,7 @@ def _forward(
 def _scaled(file: ModelFile, features: Floats) -> NDArray[np.float32]:
     from toolkit.models.measured import Scaling
 
-    names = file.input.measured
-    return Scaling(names, *zip(*(file.measured[name] for name in names), strict=True)).apply(features)
+    return Scaling.of(file.input.measured, file.measured).apply(features)
 
 
 def _combined(predictor: Predictor, raw: Floats) -> tuple[Floats, Floats]:

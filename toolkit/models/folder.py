@@ -224,7 +224,7 @@ def _read(path: Path) -> tuple[ModelFile, Mapping[str, str]]:
     place = path / JSON
     try:
         value = unseal(read_regular(place, JSON_LIMIT), place)
-    except (StoreError, RecursionError) as error:
+    except StoreError as error:
         refuse(place, "a damaged model file", "a digest that does not match", cause=error)
     if value.get("format") != FORMAT_VERSION:
         refuse(place, "a model of another format", f"{value.get('format')!r:.40}", str(FORMAT_VERSION))
@@ -248,8 +248,10 @@ def _check(file: ModelFile, place: Path) -> None:
     above |= {"input.size": file.input.size, "input.channels": file.input.channels}
     wrong += [name for name, number in above.items() if not number > 0]
     wrong += [f"measured.{name}.scale" for name, (_, scale) in file.measured.items() if not scale > 0]
+    if not isinstance(file.architecture.get("options", {}), dict):
+        wrong.append("architecture.options")
     if wrong:
-        refuse(place, "a wrong model file", f"{wrong[0][:100]} out of range")
+        refuse(place, "a wrong model file", f"{wrong[0][:100]} is out of range")
     check_features(file.input.measured)
     if {*file.input.measured} != {*file.measured}:
         refuse(place, "a wrong model file", "measured features without center and scale, or the reverse")

@@ -16,7 +16,7 @@ def check_architecture(architecture: Mapping[str, Any], path: Path) -> None:
 
     Raises `UsageError` E-MODEL-005.
     """
-    name, options = str(architecture.get("name", "")), architecture.get("options") or {}
+    name, options = str(architecture.get("name", "")), architecture.get("options", {})
     package = name.partition(":")[0]
     if ":" in name and not any(package == each or package.startswith(each + ".") for each in TRUSTED):
         measured, expected = f"{package!r:.100}", "one of " + ", ".join(TRUSTED)
