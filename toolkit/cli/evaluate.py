@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import DeviceName, Json, Prevalence
+from toolkit.cli.options import AllowImport, DeviceName, Json, Prevalence
 
 if TYPE_CHECKING:
     from toolkit.evaluation.results import Interval
@@ -22,10 +22,7 @@ def evaluate(
     prevalence: Prevalence = None,
     json: Json = False,
     device: DeviceName = "auto",
-    allow_import: Annotated[
-        bool,
-        typer.Option("--allow-import", help="Let the model name any installed network; it runs that code."),
-    ] = False,
+    allow_import: AllowImport = False,
 ) -> int:
     """Evaluate the test side of a run: intervals, calibration, subgroups, beside what diameter alone knows.
 

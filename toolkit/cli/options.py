@@ -82,3 +82,7 @@ Prevalence = Annotated[
         "(default: the model's).",
     ),
 ]
+AllowImport = Annotated[
+    bool,
+    typer.Option("--allow-import", help="Let the model name any installed network; it runs that code."),
+]

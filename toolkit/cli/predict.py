@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli.guard import INTERRUPTED, fail, guarded, print_json
 from toolkit.cli.options import (
+    AllowImport,
     AllowMissing,
     AllowUneven,
     Cases,
@@ -63,10 +64,7 @@ def predict(
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
     min_diameter: MinDiameter = 3.0,
-    allow_import: Annotated[
-        bool,
-        typer.Option("--allow-import", help="Let the model name any installed network; it runs that code."),
-    ] = False,
+    allow_import: AllowImport = False,
 ) -> int:
     """Predict every marked nodule of an archive: probability, decision, and what to be wary of.
 

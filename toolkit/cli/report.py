@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.guard import guarded, print_json
-from toolkit.cli.options import Json
+from toolkit.cli.options import AllowImport, Json
 
 
 @guarded
@@ -20,6 +20,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Where to write the page (default: RUN/report.html).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is no such page.")] = False,
+    allow_import: AllowImport = False,
     json: Json = False,
 ) -> int:
     """Write a page that explains a run: what it can do, how sure that is, curves, the worst misses.
@@ -32,7 +33,7 @@ def report(
     from toolkit.training.run_folder import RunFolder
 
     page = out or RunFolder(run).report
-    made = report_run(run, store)
+    made = report_run(run, store, allow_import=allow_import)
     write_page(page, made.page, force=force)
     told = as_json(made)
     if json:

@@ -201,6 +201,11 @@ def _forward(
     return logit
 
 
+def scaled_features(file: ModelFile, store: Store, index: Indices) -> NDArray[np.float32]:
+    """Return the features that a network fuses, as it takes them, float32 (n, k)."""
+    return _scaled(file, measured_features(file, store, index))
+
+
 def _scaled(file: ModelFile, features: Floats) -> NDArray[np.float32]:
     from toolkit.models.measured import Scaling
 

@@ -13,6 +13,7 @@ from toolkit.report.run_files import RunFiles, open_store, read_run
 from toolkit.report.run_questions import questions
 from toolkit.report.run_summary import meaning, missing, summary
 from toolkit.store import Store
+from toolkit.training.run_folder import RunFolder
 
 HASHES = "Identifiers are hashes; the pixels are not de-identified."
 
@@ -27,25 +28,31 @@ class RunReport:
     page: bytes
 
 
-def report_run(path: Path, store: Path | None = None, explain: Explain | None = None) -> RunReport:
+def report_run(path: Path, store: Path | None = None, *, allow_import: bool = False) -> RunReport:
     """Read a run and make its page.
 
     Parameters
     ----------
     store
         The run's store, where it is no longer where the run says.
-    explain
-        Evidence for malignancy over the patch of a nodule, by its number in the store.
+    allow_import
+        Let the model folder name a network by any import path; importing runs code of that package.
 
     Raises
     ------
     UsageError
-        E-RUN-001 where there is no run, or a file of it is damaged; E-EVAL-002, E-EVAL-004.
+        E-RUN-001 where there is no run, or a file of it is damaged; E-EVAL-002, E-EVAL-004; E-MODEL-001 to
+        E-MODEL-005 where its model cannot be opened to show evidence.
     StoreError
         Where `store` is none, damaged, or another than the run's.
     """
     run = read_run(path)
     opened, why = open_store(run, store)
+    explain = None
+    if opened is not None:
+        from toolkit.inference.evidence import run_evidence
+
+        explain = run_evidence(RunFolder(path), opened, allow_import=allow_import)
     return RunReport(run, opened, why, make_page(run, opened, why, explain))
 
 

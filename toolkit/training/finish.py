@@ -70,6 +70,7 @@ def describe(job: Job, logit: NDArray[np.float64], epoch: int) -> ModelFile:
         edge_mm=augmentation.edge_mm,
         channels=job.channels,
         measured=config.model.measured,
+        half_voxel=(job.store.size - job.size) % 2 == 1,
     )
     provenance = {
         "configuration": digest(canonical_json(config.model_dump(mode="json"))),
