@@ -11,6 +11,7 @@ from tests.models.test_densenet import unlike
 from toolkit.models.registry import build
 
 IMAGE = (4, 1, 32, 32, 32)
+SHORT = {"blocks": [1, 1, 1]}  # every kind of layer once: the compiler takes its time for each
 
 
 def step(model: nn.Module, call: nn.Module, image: Tensor, target: Tensor) -> tuple[float, Tensor]:
@@ -25,10 +26,10 @@ def step(model: nn.Module, call: nn.Module, image: Tensor, target: Tensor) -> tu
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_a_compiled_step_is_the_eager_one() -> None:
     """As near to float64 as the eager step is, times the 4 that another order of summation may cost."""
-    model = build("densenet-small", 1).train()
+    model = build("densenet-small", 1, SHORT).train()
     unlike(model)
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    exact = build("densenet-small", 1).double().train()
+    exact = build("densenet-small", 1, SHORT).double().train()
     exact.load_state_dict(state)
     image, target = torch.rand(IMAGE), torch.tensor([0.0, 1.0, 1.0, 0.0])
     true = step(exact, exact, image.double(), target.double())
