@@ -118,3 +118,13 @@ def test_a_last_map_of_one_voxel_is_passed_over() -> None:
     image = torch.rand(1, 1, 32, 32, 32)
     both = [grad_cam(network, image, evidence=side) for side in ("malignant", "benign")]  # type: ignore[arg-type]
     assert max(each.std() for each in both) > 0
+
+
+def test_the_default_map_is_the_last_that_shows_places() -> None:
+    torch.manual_seed(0)
+    model = build("densenet-small", 1)
+    image = torch.rand(1, 1, 32, 32, 32)
+    # 32 voxels are 8 after the stem, 4 in the second block and 2 in the third
+    found = grad_cam(model, image)
+    assert np.array_equal(found, grad_cam(model, image, layer="features.transition2.conv"))
+    assert not np.array_equal(found, grad_cam(model, image, layer="class_layers.relu"))

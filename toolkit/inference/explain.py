@@ -11,6 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import Problem, UsageError
 
+FINE = 4
+
 
 def grad_cam(
     model: nn.Module,
@@ -35,7 +37,9 @@ def grad_cam(
     measured
         Its scaled features, (1, k), where the model fuses some.
     layer
-        Name of the module whose output is looked at; by default the last with a map of more than one voxel.
+        Name of the module whose output is looked at; by default the last whose map has `FINE` voxels along
+        each axis, for a coarser one shows borders rather than places; where none has, the last with more
+        than one voxel.
 
     Raises
     ------
@@ -63,11 +67,15 @@ def grad_cam(
 
 
 def _last_map(model: nn.Module, image: Tensor, measured: Tensor | None) -> str:
-    """Return the name of the last module that gives a map of more than one voxel."""
-    names = []
+    """Return the name of the last module whose map is fine enough, else of the last that gives a map."""
+    fine, coarse = [""], [""]
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda module, inputs, output: names.append(name) if _is_map(output) else None
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            if _is_map(output):
+                (fine if min(output.shape[2:]) >= FINE else coarse).append(name)
+
+        return look
 
     hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
@@ -76,7 +84,7 @@ def _last_map(model: nn.Module, image: Tensor, measured: Tensor | None) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    return names[-1] if names else ""
+    return fine[-1] or coarse[-1]
 
 
 def _watch(model: nn.Module, layer: str, image: Tensor, measured: Tensor | None) -> tuple[Tensor, Tensor]:
