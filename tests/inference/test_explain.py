@@ -126,5 +126,5 @@ def test_the_default_map_is_the_last_that_shows_places() -> None:
     image = torch.rand(1, 1, 32, 32, 32)
     # 32 voxels are 8 after the stem, 4 in the second block and 2 in the third
     found = grad_cam(model, image)
-    assert np.array_equal(found, grad_cam(model, image, layer="features.transition2.conv"))
+    assert np.array_equal(found, grad_cam(model, image, layer="features.transition2.relu"))
     assert not np.array_equal(found, grad_cam(model, image, layer="class_layers.relu"))
