@@ -110,9 +110,9 @@ def test_is_pure_so_that_a_resumed_run_agrees() -> None:
         kept = progress.best_epoch
 
 
-def test_equal_epochs_keep_the_earlier() -> None:
+def test_equal_epochs_keep_the_later() -> None:
     progress = judge(np.full(30, 0.8), np.zeros((30, 7)), Selection(patience=0))
-    assert progress.best_epoch == 5
+    assert progress.best_epoch == 30
     assert not progress.stop
 
 
@@ -142,7 +142,7 @@ def test_what_is_not_defined_gains_nothing() -> None:
     assert progress.why == "AUROC is not defined on validation"
     values[3:] = 0.8
     moves[3:] = 0
-    assert judge(values, moves, Selection()).best_epoch == 5
+    assert judge(values, moves, Selection()).best_epoch == 12
 
 
 def test_noise_is_that_of_the_sample_or_of_the_curve() -> None:

@@ -100,8 +100,8 @@ def _of(shown: int, count: int) -> str:
 def _lead(side: str, explain: Explain | None) -> str:
     """Say what is shown and how to move in it."""
     heat = (
-        " Red is Grad-CAM: where a late feature map of the network speaks for malignancy. It is coarse, scaled "
-        "to each nodule's own largest value, and no proof of a cause."
+        " Red is Grad-CAM: where a late feature map of the network speaks for malignancy. It is coarse, "
+        "scaled to each nodule's own largest value, and no proof of a cause."
         if explain
         else " No Grad-CAM here: it needs the run's model beside the store."
     )

@@ -82,8 +82,8 @@ def judge(values: ArrayLike, moves: ArrayLike, settings: Selection) -> Progress:
 
     A gain counts where the smoothed metric exceeds that of the last gain by `GAIN_ERRORS` standard errors:
     the larger of the error of the paired, smoothed difference over patients, and that of the curve around
-    itself. The kept epoch is the highest of the smoothed curve, the earlier one of equals; until a whole
-    window exists it is the newest. Training never ends before `min_epochs` and a window.
+    itself. The kept epoch is the highest of the smoothed curve, the later one of equals (where all nodules
+    are ranked right, weights still settle); until a whole window exists it is the newest. Training never ends before `min_epochs` and a window.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def judge(values: ArrayLike, moves: ArrayLike, settings: Selection) -> Progress:
     best = gain = 0
     noise = math.nan
     for now in range(1, len(values)):
-        if now < window or not level[now] <= level[best] + TIE:
+        if now < window or not level[now] < level[best] - TIE:
             best = now
         noise = GAIN_ERRORS * max(
             standard_error(means[now] - means[gain]),
