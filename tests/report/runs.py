@@ -6,10 +6,11 @@ evaluation, so that pages hold what real pages hold.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tests.report.stores import SIZE, ball, nodule
@@ -19,10 +20,18 @@ from toolkit.evaluation.evaluate import evaluate
 from toolkit.evaluation.evaluation import write_evaluation
 from toolkit.evaluation.metrics import summarize
 from toolkit.evaluation.predictions import Predictions, write_predictions
-from toolkit.evaluation.results import to_json
 from toolkit.evaluation.thresholds import choose
 from toolkit.loading.split import Partition, Split
 from toolkit.loading.split_file import write_split
+from toolkit.models.folder import (
+    InputContract,
+    ModelFile,
+    Range,
+    read_model_file,
+    write_ensemble,
+    write_model,
+)
+from toolkit.models.registry import build
 from toolkit.store import Nodule, Store
 from toolkit.training.config import TrainConfig, from_table
 from toolkit.training.record import EpochRecord, write_records
@@ -92,8 +101,7 @@ def make_run(
 ) -> RunFolder:
     """Write a whole single run, or one fold of a cross-validation."""
     folder = RunFolder(path)
-    (path / "model").mkdir(parents=True)
-    (path / "log").mkdir()
+    (path / "log").mkdir(parents=True)
     table: dict[str, object] = {"epochs": EPOCHS, "model": {"name": "densenet-small"}, **(config or {})}
     settings = from_table(table)
     split = split or divide(store, 1)
@@ -112,7 +120,7 @@ def make_run(
     plain = float(train.label.mean())
     threshold = choose(settings.threshold.rule, kept, val.label, val.patient, draws=DRAWS).threshold
     calibration = fit(kept, val.label, plain, PRIOR)
-    _json(folder.model / "model.json", _model(settings, calibration, threshold, plain, store))
+    _write_model(folder.model, settings, calibration, threshold, plain, store)
     write_predictions(folder.predictions("val"), predict(part.name, val, calibration, threshold))
     test = predict(part.name, simulate(sides["test"], seed + 3), calibration, threshold)
     if evaluated:
@@ -137,26 +145,26 @@ def make_folds(path: Path, store: Store, folds: int = 3) -> RunFolder:
         )
         for k, part in enumerate(split.partitions)
     ]
-    (path / "model").mkdir()
     (path / "log").mkdir()
     for name in ("config", "environment", "split"):
         getattr(folder, name).write_bytes(getattr(made[0], name).read_bytes())
     (folder.log / "where.json").write_bytes((made[0].log / "where.json").read_bytes())
-    models = [json.loads((one.model / "model.json").read_text()) for one in made]
+    models = [read_model_file(one.model) for one in made]
     pooled = []
     for k, (part, model) in enumerate(zip(split.partitions, models, strict=True)):
-        calibration = Calibration(**model["calibration"])
         test = simulate(_nodules(store, part.test), 10 * k + 3)
-        pooled.append(predict(part.name, test, calibration, model["threshold"]))
+        pooled.append(predict(part.name, test, model.calibration, model.threshold))
     test = Predictions(
         *(np.concatenate([getattr(p, f) for p in pooled]) for f in Predictions.__dataclass_fields__)
     )
-    members = [one.path.name for one in made]
-    none = {"slope": 1.0, "intercept": 0.0, "prevalence": models[0]["plain_prior"], "method": "none"}
-    _json(folder.model / "model.json", {**models[0], "members": members, "calibration": none})
+    members = {one.path.name: one.model for one in made}
+    plain = models[0].plain_prior
+    none = Calibration(1.0, 0.0, plain, "none")
+    whole = replace(models[0], architecture={}, calibration=none, members=tuple(members))
+    write_ensemble(folder.model, whole, members)
     write_predictions(folder.predictions("test"), test)
     everyone = simulate(store.nodules, 1)
-    write_evaluation(folder.evaluation, _evaluated(test, everyone, from_table({}), models[0]["plain_prior"]))
+    write_evaluation(folder.evaluation, _evaluated(test, everyone, from_table({}), plain))
     return folder
 
 
@@ -218,22 +226,26 @@ def _evaluated(test: Predictions, train: Simulated, config: TrainConfig, plain: 
     )  # fmt: skip
 
 
-def _model(config: TrainConfig, calibration: Calibration, threshold: float, plain: float, store: Store):
-    return {
-        "format": 1,
-        "architecture": {"name": config.model.name, "options": {}},
-        "input": {"store_format": 1, "spacing_mm": store.spacing_mm, "size": store.size,
-                  "window_hu": [-1000, 400], "mask_mode": "none", "edge_mm": 0.0, "channels": 1,
-                  "measured": []},
-        "prior": PRIOR,
-        "plain_prior": plain,
-        "calibration": to_json(calibration),
-        "threshold": threshold,
-        "prevalence": 0.1,
-        "seen": {"diameter_mm": {"least": 4.0, "low": 4.1, "median": 8.2, "high": 19.0, "largest": 20.0}},
-        "provenance": {"seed": 0, "epoch": KEPT},
-        "members": [],
-    }  # fmt: skip
+def _write_model(
+    folder: Path, config: TrainConfig, calibration: Calibration, threshold: float, plain: float, store: Store
+) -> None:
+    """Write a model of this run: a network with its first weights, since the scores are simulated."""
+    name = config.model.name
+    file = ModelFile(
+        architecture={"name": name, "options": {}, "dropout": 0.0, "stem_stride": 2},
+        input=InputContract(1, store.spacing_mm, store.size, (-1000.0, 400.0), "none", 0.0, 1),
+        labels=config.labels.rule,
+        prior=PRIOR,
+        plain_prior=plain,
+        calibration=calibration,
+        threshold=threshold,
+        goal=config.threshold.rule,
+        prevalence=0.1,
+        seen={"diameter_mm": Range(4.0, 4.1, 8.2, 19.0, 20.0)},
+        provenance={"seed": 0, "epoch": KEPT},
+    )
+    torch.manual_seed(0)
+    write_model(folder, file, build(name, 1).state_dict())
 
 
 def _nodules(store: Store, ids: Sequence[str]) -> list[Nodule]:

@@ -30,7 +30,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("run-page")
     store = make_store(root / "store")
     run = make_run(root / "run", store)
-    (root / "page.html").write_bytes(report_run(run.path, None, evidence).page)
+    (root / "page.html").write_bytes(report_run(run.path, None, lambda run, store: evidence).page)
     return root / "page.html"
 
 

@@ -28,12 +28,15 @@ def report(
     One file that opens anywhere and asks the network for nothing. What is missing is told, with the command
     that makes it. Exit code 0: written, 2: no run, or a damaged one.
     """
+    from functools import partial
+
+    from toolkit.inference.evidence import run_evidence
     from toolkit.report.run_page import as_json, report_run
     from toolkit.report.store_page import write_page
     from toolkit.training.run_folder import RunFolder
 
     page = out or RunFolder(run).report
-    made = report_run(run, store, allow_import=allow_import)
+    made = report_run(run, store, partial(run_evidence, allow_import=allow_import))
     write_page(page, made.page, force=force)
     told = as_json(made)
     if json:

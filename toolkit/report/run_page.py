@@ -1,5 +1,6 @@
 """The page of a run: plain words first, then the user's questions, then the evidence, in one file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from toolkit.report.run_summary import meaning, missing, summary
 from toolkit.store import Store
 from toolkit.training.run_folder import RunFolder
 
+Explainer = Callable[[RunFolder, Store], Explain | None]
 HASHES = "Identifiers are hashes; the pixels are not de-identified."
 
 
@@ -28,31 +30,27 @@ class RunReport:
     page: bytes
 
 
-def report_run(path: Path, store: Path | None = None, *, allow_import: bool = False) -> RunReport:
+def report_run(path: Path, store: Path | None = None, explainer: Explainer | None = None) -> RunReport:
     """Read a run and make its page.
 
     Parameters
     ----------
     store
         The run's store, where it is no longer where the run says.
-    allow_import
-        Let the model folder name a network by any import path; importing runs code of that package.
+    explainer
+        Makes what gives evidence, of the run and its store; without it no evidence is shown.
 
     Raises
     ------
     UsageError
-        E-RUN-001 where there is no run, or a file of it is damaged; E-EVAL-002, E-EVAL-004; E-MODEL-001 to
-        E-MODEL-005 where its model cannot be opened to show evidence.
+        E-RUN-001 where there is no run, or a file of it is damaged; E-EVAL-002, E-EVAL-004; and those
+        of the explainer.
     StoreError
         Where `store` is none, damaged, or another than the run's.
     """
     run = read_run(path)
     opened, why = open_store(run, store)
-    explain = None
-    if opened is not None:
-        from toolkit.inference.evidence import run_evidence
-
-        explain = run_evidence(RunFolder(path), opened, allow_import=allow_import)
+    explain = explainer(RunFolder(path), opened) if explainer and opened is not None else None
     return RunReport(run, opened, why, make_page(run, opened, why, explain))
 
 

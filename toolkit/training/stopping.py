@@ -83,7 +83,8 @@ def judge(values: ArrayLike, moves: ArrayLike, settings: Selection) -> Progress:
     A gain counts where the smoothed metric exceeds that of the last gain by `GAIN_ERRORS` standard errors:
     the larger of the error of the paired, smoothed difference over patients, and that of the curve around
     itself. The kept epoch is the highest of the smoothed curve, the later one of equals (where all nodules
-    are ranked right, weights still settle); until a whole window exists it is the newest. Training never ends before `min_epochs` and a window.
+    are ranked right, weights still settle); until a whole window exists it is the newest. Training never
+    ends before `min_epochs` and a window.
 
     Parameters
     ----------
