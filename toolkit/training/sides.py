@@ -45,9 +45,9 @@ class Sides:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Malignant training nodules, and the others; what is learned without being scored is an other."""
-        malignant = int((self.label[self.teaching] == 1).sum())
-        return malignant, len(self.teaching) - malignant
+        """Malignant and benign training nodules; what teaches without being scored is neither."""
+        label = self.label[self.teaching]
+        return int((label == 1).sum()), int((label == 0).sum())
 
     def members(self, index: NDArray[np.int64], store: Store) -> Members:
         """Return nodules for a sampler, with their targets as labels."""
