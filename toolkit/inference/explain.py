@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import Problem, UsageError
+from toolkit.models.forward import evaluating
 
 FINE = 4
 
@@ -49,14 +50,8 @@ def grad_cam(
     device = next((each.device for each in model.parameters()), image.device)
     image = image.detach().to(device).requires_grad_()
     features = None if measured is None else measured.to(device)
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        layer = layer or _last_map(model, image, features)
-        activation, logit = _watch(model, layer, image, features)
-    finally:
-        for module, training in before:
-            module.training = training
+    with evaluating(model):
+        activation, logit = _watch(model, layer or _last_map(model, image, features), image, features)
     (gradient,) = torch.autograd.grad(logit if evidence == "malignant" else -logit, activation)
     weight = gradient.mean((2, 3, 4), keepdim=True)
     coarse = (weight * activation).sum(1, keepdim=True).relu().detach().float()

@@ -60,14 +60,7 @@ class DenseNet(nn.Module):
         super().__init__()
         _check(in_channels, blocks, growth, init_features, bn_size, stem_stride)
         self.stem_stride, self.transitions = stem_stride, len(blocks) - 1
-        self.features = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                conv0=nn.Conv3d(in_channels, init_features, 7, stem_stride, 3, bias=False),
-                norm0=nn.BatchNorm3d(init_features),
-                relu0=nn.ReLU(inplace=True),
-                pool0=MaxPool(),
-            )
-        )
+        self.features = _stem(in_channels, init_features, stem_stride)
         channels = init_features
         for number, layers in enumerate(blocks, start=1):
             self.features.add_module(
@@ -196,6 +189,17 @@ def _pairs(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 def _first_larger(first: Tensor, second: Tensor) -> Tensor:
     return torch.where((second > first) | second.isnan(), second, first)
+
+
+def _stem(in_channels: int, features: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict[str, nn.Module](
+            conv0=nn.Conv3d(in_channels, features, 7, stride, 3, bias=False),
+            norm0=nn.BatchNorm3d(features),
+            relu0=nn.ReLU(inplace=True),
+            pool0=MaxPool(),
+        )
+    )
 
 
 def _block(layers: int, channels: int, growth: int, bn_size: int, dropout: float) -> nn.Sequential:

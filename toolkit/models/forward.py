@@ -42,7 +42,7 @@ def logits(
     indices: list[NDArray[np.int64]] = []
     found: list[Tensor] = []
     mixed = amp_dtype != torch.float32
-    with _evaluating(model):
+    with evaluating(model):
         for batch, image in _on_device(batches, device):
             features = None
             if measured is not None:
@@ -73,7 +73,8 @@ def _on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[tuple
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and each of its modules back into its own mode at the end."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

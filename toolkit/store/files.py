@@ -21,7 +21,7 @@ def disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         action = "What was committed is safe; make room and run the same command again to resume"
-        what, where = "writing the store failed", (str(error.filename),) if error.filename else ()
+        what, where = "writing failed", (str(error.filename),) if error.filename else ()
         problem = Problem("E-DISK-001", what, error.strerror or str(error), "", action, where, transient=True)
         raise ResourceError(problem) from error
 
