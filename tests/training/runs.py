@@ -11,8 +11,9 @@ from tests.loading.split_stores import texture
 from toolkit.store import Nodule, Store
 from toolkit.training.config import TrainConfig, from_table
 from toolkit.training.job import Job
+from toolkit.training.prepare import Asked
 from toolkit.training.record import EpochRecord
-from toolkit.training.run import Asked, train
+from toolkit.training.run import train
 from toolkit.training.stopping import Progress
 
 SIDE = 20

@@ -26,6 +26,10 @@ def train(
     split: Annotated[
         Path | None, typer.Option(metavar="JSON", help="A file of toolkit split, instead of a new one.")
     ] = None,
+    allow_similar: Annotated[
+        bool,
+        typer.Option("--allow-similar", help="Let crops on two sides of the split show the same thing."),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of split, weights, batches and augmentation.")
     ] = None,
@@ -46,13 +50,14 @@ def train(
     Exit code 0: done, 2: impossible, and why; 75: interrupted, the same command goes on.
     """
     from toolkit.training.config import read_config
-    from toolkit.training.run import Asked, train
+    from toolkit.training.prepare import Asked
+    from toolkit.training.run import train
     from toolkit.training.watch import watching
 
     if folds == 1 or folds < 0:
         raise typer.BadParameter("must be at least 2", param_hint="--folds")
     settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed})
-    asked = Asked(split, folds, repeats, device, loader, resume)
+    asked = Asked(split, folds, repeats, device, loader, resume, allow_similar)
     told = train(store, run, settings, asked, watching(verbose=verbose))
     if json:
         print_json(told)

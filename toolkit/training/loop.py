@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.errors import Problem, ToolkitError
 from toolkit.evaluation.influence import influence
 from toolkit.evaluation.metrics import summarize
-from toolkit.evaluation.thresholds import choose
+from toolkit.evaluation.thresholds import choose, explain_goal
 from toolkit.store.files import write_atomic
 from toolkit.training.feed import images, of_epoch
 from toolkit.training.job import Job
@@ -67,7 +67,7 @@ def train_partition(
         return
     both = np.concatenate([job.sides.validation, job.sides.probe])
     with watch(job, history.records) as shown, job.view(both) as view:
-        for note in (f"{job.sides.partition.name}: {job.balance.words}", *notes):
+        for note in (*_opening(job, environment), *notes):
             shown.note(note)
         for epoch in range(at.epoch, job.config.epochs):
             first = at.step if epoch == at.epoch else 0
@@ -82,6 +82,15 @@ def train_partition(
                 return
             if request.made:
                 raise KeyboardInterrupt
+
+
+def _opening(job: Job, environment: dict[str, Any]) -> list[str]:
+    """Return what is said before the first epoch."""
+    threshold = job.config.threshold
+    against = explain_goal(threshold.rule, threshold.wish, job.balance.plain_prior)
+    told = [f"{job.sides.partition.name}: {job.balance.words}"]
+    told += [f"{environment['decided']}; loader {environment['loader']}"]
+    return told if against is None else [*told, against]
 
 
 def _teach(

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from toolkit.device import Device
 from toolkit.errors import Problem, UsageError
 from toolkit.loading.split import Split, cross_validation, from_store, holdout
 from toolkit.loading.split_file import check_crops, check_ids, read_split, write_split
@@ -20,21 +22,50 @@ FREE = {"logging", "compute"}
 SHOWN = 4
 
 
-def prepare_folder(folder: RunFolder, config: TrainConfig, store: Path, *, resume: bool) -> None:
-    """Make a run folder, or check that it holds this very run.
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says besides the configuration.
+
+    Attributes
+    ----------
+    split
+        A file of `toolkit.loading.split_file`; one is made when None.
+    folds, repeats
+        Of cross-validation; 0 folds for none.
+    allow_similar
+        Let crops of two sides of a given split show the same thing.
+    """
+
+    split: Path | None = None
+    folds: int = 0
+    repeats: int = 1
+    device: Device = "auto"
+    loader: Literal["auto", "fused", "dali"] = "auto"
+    resume: bool = True
+    allow_similar: bool = False
+
+
+def check_folder(folder: RunFolder, config: TrainConfig, *, resume: bool) -> None:
+    """Check that a run folder is new, or holds this very run; nothing is written.
 
     Raises `UsageError` E-TRAIN-003 where it holds another run, or files that are no run.
     """
-    if folder.config.exists() and resume:
-        _same(folder, config)
-    elif folder.config.exists():
-        _clear(folder)
+    if folder.config.exists():
+        if resume:
+            _same(folder, config)
     elif folder.path.exists() and any(folder.path.iterdir()):
         action = "Nothing trained; name a new folder"
         what = "the run folder holds files that are no run"
         raise UsageError(Problem("E-TRAIN-003", what, "", "", action, (str(folder.path),)))
+
+
+def begin_folder(folder: RunFolder, config: TrainConfig, split: Split, store: Store, *, resume: bool) -> None:
+    """Write what a run begins with, once everything was checked: a refused run leaves nothing behind."""
+    if not resume:
+        _clear(folder)
     write_json(folder.config, config.model_dump(mode="json"))
-    write_json(folder.log / "where.json", {"store": str(store.resolve())})
+    write_split(folder.split, split, store)
+    write_json(folder.log / "where.json", {"store": str(store.path.resolve())})
 
 
 def _same(folder: RunFolder, config: TrainConfig) -> None:
@@ -82,22 +113,21 @@ def _clear(folder: RunFolder) -> None:
         file.unlink(missing_ok=True)
 
 
-def take_split(
-    folder: RunFolder, store: Store, config: TrainConfig, given: Path | None, folds: int, repeats: int
-) -> Split:
+def take_split(folder: RunFolder, store: Store, config: TrainConfig, asked: Asked) -> Split:
     """Return the split of a run: its own where it has one, the one given, or one that is made.
 
-    One that is made has `folds` folds, or is that of the manifest where all nodules have a side there, or
-    holds out 15 % for validation and 15 % for testing. It is written into the run.
+    One that is made has the folds that were asked for, or is that of the manifest where all nodules have a
+    side there, or holds out 15 % for validation and 15 % for testing.
 
     Raises `UsageError` of the split's own codes: a leak is refused here.
     """
-    if folder.split.exists():
+    given, folds, repeats = asked.split, asked.folds, asked.repeats
+    if folder.split.exists() and asked.resume:
         split = read_split(folder.split, store, compare_crops=False)
         _refuse_other(split, folds, repeats, folder)
         return split
     if given is not None:
-        split = read_split(given, store)
+        split = read_split(given, store, compare_crops=not asked.allow_similar)
         if folds and len(split.partitions) != folds * repeats:
             measured = f"{len(split.partitions)} partitions, {folds} folds x {repeats} repeats asked for"
             action = "Nothing trained; leave --folds out, or make that split"
@@ -107,12 +137,12 @@ def take_split(
     elif all(nodule.split for nodule in store.nodules):
         split = from_store(store)
         check_ids(split, store)
-        from toolkit.loading.alike import alike
+        if not asked.allow_similar:
+            from toolkit.loading.alike import alike
 
-        check_crops(split, store, alike(store))
+            check_crops(split, store, alike(store))
     else:
         split = holdout(store, *HOLDOUT, config.seed)
-    write_split(folder.split, split, store)
     return split
 
 

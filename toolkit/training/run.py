@@ -1,13 +1,12 @@
 """``toolkit train``: a store and a configuration become a run folder, once or fold by fold."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.device import Device, resolve
+from toolkit.device import resolve
 from toolkit.evaluation.results import to_json
 from toolkit.loading.split import Split
 from toolkit.loading.split_file import write_split
@@ -20,7 +19,7 @@ from toolkit.training.finish import finish
 from toolkit.training.job import Job, Machine
 from toolkit.training.loop import Watch, train_partition
 from toolkit.training.precision import decide
-from toolkit.training.prepare import prepare_folder, take_split, write_json
+from toolkit.training.prepare import Asked, begin_folder, check_folder, take_split, write_json
 from toolkit.training.ranks import barrier, joined
 from toolkit.training.record import read_records
 from toolkit.training.requests import Request, stop_requests
@@ -29,26 +28,6 @@ from toolkit.training.sides import make_sides
 
 if TYPE_CHECKING:
     from toolkit.models.measured import Scaling
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the command line says besides the configuration.
-
-    Attributes
-    ----------
-    split
-        A file of `toolkit.loading.split_file`; one is made when None.
-    folds, repeats
-        Of cross-validation; 0 folds for none.
-    """
-
-    split: Path | None = None
-    folds: int = 0
-    repeats: int = 1
-    device: Device = "auto"
-    loader: Literal["auto", "fused", "dali"] = "auto"
-    resume: bool = True
 
 
 def train(
@@ -74,12 +53,13 @@ def train(
     store, run = Store.open(store_path), RunFolder(run_path)
     with joined(kind) as ranks, stop_requests() as request:
         machine = Machine(kind, decision, asked.loader, ranks)
-        if ranks.first:
-            prepare_folder(run, config, store_path, resume=asked.resume)
-            take_split(run, store, config, asked.split, asked.folds, asked.repeats)
-        barrier(ranks)
-        split = take_split(run, store, config, asked.split, asked.folds, asked.repeats)
+        check_folder(run, config, resume=asked.resume)
+        split = take_split(run, store, config, asked)
         jobs = _jobs(store, run, config, split, machine)
+        barrier(ranks)
+        if ranks.first:
+            begin_folder(run, config, split, store, resume=asked.resume)
+        barrier(ranks)
         for job in jobs:
             _one(job, split, asked, request, watch, of_folds=len(jobs) > 1)
         if len(jobs) > 1 and ranks.first:
