@@ -91,8 +91,6 @@ def test_options_reach_ours() -> None:
 def test_networks_by_import_path(
     path: str, options: dict[str, object], kind: type, shape: tuple[int, ...]
 ) -> None:
-    if kind is ViT:
-        pytest.importorskip("einops", reason="MONAI's ViT needs einops")
     torch.manual_seed(3)
     network = build(path, shape[1], options).eval()
     torch.manual_seed(3)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,34 @@ def test_every_balance_trains(store: Path, tmp_path: Path, balance: str) -> None
     file = read_model_file(tmp_path / "run" / "model")
     expected = {"weight": 0.5, "logit-adjust": 0.5}.get(balance, file.plain_prior)
     assert file.prior == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (
+            "monai.networks.nets:ResNet",
+            {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 8, 8, 8], "spatial_dims": 3,
+             "n_input_channels": 1, "num_classes": 1, "conv1_t_stride": 1},
+        ),
+        (
+            "monai.networks.nets:ViT",
+            {"in_channels": 1, "img_size": 16, "patch_size": 8, "hidden_size": 24, "mlp_dim": 48,
+             "num_layers": 2, "num_heads": 2, "classification": True, "num_classes": 1,
+             "post_activation": "none"},
+        ),
+    ],
+    ids=["ResNet", "ViT"],
+)  # fmt: skip
+def test_networks_of_monai_train_by_import_path(
+    store: Path, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    settings = config(epochs=6, model={"name": name, "options": options})
+    run(store, tmp_path / "run", settings)
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert records[-1].train_loss < records[0].train_loss
+    file, _ = load_model(tmp_path / "run" / "model")
+    assert file.architecture["name"] == name
 
 
 def test_ratings_between_teach_without_being_scored(tmp_path: Path) -> None:
