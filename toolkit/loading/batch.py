@@ -1,6 +1,7 @@
 """What every loader yields, whichever makes it."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -60,3 +61,27 @@ class Loader(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+
+LENT = 2  # a loader's buffer is written again once the batch after the next is asked for
+
+
+def on_device(batches: Iterable[Batch], device: "torch.device") -> "Iterator[tuple[Batch, torch.Tensor]]":
+    """Yield batches with their images on the device.
+
+    Copies run behind the host's back, so a lent buffer is given back only after its copy has ended: the host
+    waits for the copy before the last, while the device still has work.
+    """
+    import torch
+
+    copies: deque[torch.cuda.Event] = deque()
+    for batch in batches:
+        if batch.image.device.type == device.type:
+            yield batch, batch.image
+            continue
+        image = batch.image.to(device, non_blocking=True)
+        copies.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        copies[-1].record()
+        yield batch, image
+        if len(copies) == LENT:
+            copies.popleft().synchronize()

@@ -1,6 +1,5 @@
 """Logits of many batches: what validation and prediction have in common."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,9 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolkit.loading.batch import Batch
-
-LENT = 2  # a loader's buffer is written again once the batch after the next is asked for
+from toolkit.loading.batch import Batch, on_device
 
 
 def logits(
@@ -43,7 +40,7 @@ def logits(
     found: list[Tensor] = []
     mixed = amp_dtype != torch.float32
     with evaluating(model):
-        for batch, image in _on_device(batches, device):
+        for batch, image in on_device(batches, device):
             features = None
             if measured is not None:
                 features = torch.from_numpy(measured[batch.index]).to(device, non_blocking=True)
@@ -54,22 +51,6 @@ def logits(
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.float64)
     return np.concatenate(indices), torch.cat(found).double().cpu().numpy()
-
-
-def _on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield batches with their images on the device.
-
-    Copies run behind the host's back, so a lent buffer is given back only after its copy has ended: the
-    host waits for the copy before the last, while the device still has work.
-    """
-    copies: deque[torch.cuda.Event] = deque()
-    for batch in batches:
-        image = batch.image.to(device, non_blocking=True)
-        if device.type == "cuda" and batch.image.device != device:
-            copies.append(torch.cuda.current_stream(device).record_event())
-        yield batch, image
-        if len(copies) == LENT:
-            copies.popleft().synchronize()
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class Learner:
     ----------
     model, average
         The network and its averaged copy.
+    calls
+        Steps that this process made.
     losses
         float32 (steps of an epoch,) on the device; NaN where a step was not made in this epoch.
     """
@@ -58,6 +60,7 @@ class Learner:
             settings.lr, settings.final_share * settings.lr, warmup, config.epochs * steps
         )
         self.losses = torch.full((steps,), math.nan, device=device)
+        self.calls = 0
 
     def _wrapped(self) -> Any:
         import torch
@@ -119,6 +122,7 @@ class Learner:
         self._scaler.update()
         self.average.update(number)
         self.losses[step] = loss.detach()
+        self.calls += 1
 
     def first_bad_step(self, steps: int) -> int | None:
         """Return the first of this epoch's first steps whose loss is not a number; the host waits."""

@@ -12,8 +12,9 @@ from toolkit.errors import Problem, ToolkitError
 from toolkit.evaluation.influence import influence
 from toolkit.evaluation.metrics import summarize
 from toolkit.evaluation.thresholds import choose, explain_goal
+from toolkit.loading.batch import on_device
 from toolkit.store.files import write_atomic
-from toolkit.training.feed import images, of_epoch
+from toolkit.training.feed import of_epoch
 from toolkit.training.job import Job
 from toolkit.training.learner import Learner
 from toolkit.training.ranks import mean, same_buffers
@@ -109,10 +110,12 @@ def _teach(
     if job.measured is not None:
         measured = of_epoch(job.sampler, epoch, job.measured, learner.device)
     begun = time.monotonic()
-    for batch, image in images(loader.epoch(epoch, first), learner.device):
+    for batch, image in on_device(loader.epoch(epoch, first), learner.device):
         waited = time.monotonic() - begun
         step = batch.step
         learner.step(epoch, step, image, target[step], None if measured is None else measured[step])
+        if learner.calls == 1 and job.machine.decision.compile != "off":
+            shown.note(f"compiled in {time.monotonic() - begun - waited:.0f} s")
         shown.batch(job.config.batch, waited)
         done = step + 1
         if done % CHECK_EVERY == 0 or done == learner.steps or request.made or saver.due:

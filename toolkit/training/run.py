@@ -50,6 +50,7 @@ def train(
     decision = decide(config.compute, kind)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
+    torch.backends.cudnn.benchmark = True  # shapes are fixed; only GPUs see it
     store, run = Store.open(store_path), RunFolder(run_path)
     with joined(kind) as ranks, stop_requests() as request:
         machine = Machine(kind, decision, asked.loader, ranks)
