@@ -69,7 +69,7 @@ def _findings(run: RunFiles) -> list[Finding]:
     found = [why_recall_falls(run.records, seen)]
     if seen is not None:
         found.append(is_peak_real(seen.logits, seen.label, seen.patient, run.records))
-    return [*found, overfitting(run.records)]
+    return [*found, overfitting(run.records, seen)]
 
 
 def _of_folds(run: RunFiles) -> list[Answer]:
