@@ -99,9 +99,12 @@ def evaluate_run(
     _need_test_side(split)
     declared = file.prevalence if prevalence is None else prevalence
     check_prevalence(declared)
+    shown = file.prior
     if run.folds():
         found, used_again = read_predictions(run.predictions("test")), True
-        prior = {name: fold.plain_prior for name, fold in _fold_models(run, store).items()}
+        folds = _fold_models(run, store)
+        prior = {name: fold.plain_prior for name, fold in folds.items()}
+        shown = float(np.mean([fold.prior for fold in folds.values()]))  # the ensemble's logit carries none
     else:
         (part,) = split.partitions
         found, used_again = _predicted(run, file, store, part, device, allow_import=allow_import)
@@ -114,7 +117,7 @@ def evaluate_run(
         beta=file.goal.beta,
         prevalence=declared,
         plain_prior=file.plain_prior,
-        prior=file.prior,
+        prior=shown,
         spacing_mm=source_spacing(store),
         solid_share=_solid_share(found, store),
         draws=draws,
