@@ -15,7 +15,7 @@ else
     archive=$out/archive
     # 0.75 mm: at 1.5 mm the spicules are gone, and with them half of what tells the nodules apart
     crops=(--spacing 0.75 --size 32)
-    toolkit phantom "$archive" --patients "${TOOLKIT_DEMO_PATIENTS:-600}" --seed 0 --spoil --workers 2
+    toolkit phantom "$archive" --patients "${TOOLKIT_DEMO_PATIENTS:-800}" --seed 0 --spoil --workers 2
     echo "what is spoiled, and what must become of it: $archive/spoiled/expected.csv" >&2
 fi
 
