@@ -47,6 +47,6 @@ if [ "$code" -eq 2 ]; then
 fi
 [ "$code" -eq 0 ] || exit "$code"
 echo "== the test side, once" >&2
-toolkit evaluate "$out/run"
+toolkit evaluate "$out/run" || [ $? -eq 2 ] # too few nodules for an evaluation: the page says so
 echo "== what it all means" >&2
 toolkit report "$out/run"

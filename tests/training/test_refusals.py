@@ -10,6 +10,7 @@ from tests.training.runs import Watcher, config, make_store, nodule, run
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.loading.split import Partition, Split
 from toolkit.loading.split_file import write_split
+from toolkit.models.folder import read_model_file
 from toolkit.store.files import write_atomic
 from toolkit.store.format import sealed, unseal
 from toolkit.training.config import from_table, read_config
@@ -102,7 +103,10 @@ def test_unknown_model_and_feature(tmp_path: Path) -> None:
 def test_fewer_malignant_nodules_than_places(tmp_path: Path) -> None:
     labels = [float(k == 0 or (k % 6 >= 4 and k % 12 < 6)) for k in range(36)]
     make_store(tmp_path / "s", nodules=sided(labels))
-    refused(tmp_path / "s", tmp_path / "run", "E-LOAD-011")
+    refused(tmp_path / "s", tmp_path / "run", "E-LOAD-011", settings=config(positives=4))
+    # not asked for a number, it takes what there are, and the prior says so
+    run(tmp_path / "s", tmp_path / "other", config(epochs=1))
+    assert read_model_file(tmp_path / "other" / "model").prior == 1 / 8
 
 
 @pytest.mark.parametrize(

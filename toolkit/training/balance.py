@@ -71,7 +71,7 @@ def balancing(config: TrainConfig, positives: int, negatives: int) -> Balancing:
     the choice.
     """
     plain = positives / (positives + negatives)
-    in_batch = config.positives or max(1, config.batch // 2)
+    in_batch = config.positives or max(1, min(config.batch // 2, positives))
     weight = config.loss.pos_weight
     if config.balance == "sampler":
         prior = in_batch / config.batch

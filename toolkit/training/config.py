@@ -140,9 +140,10 @@ class TrainConfig(Section):
     """All settings of a run.
 
     `batch` is the global batch, `positives` how many of its places the balanced sampler gives to
-    malignant nodules (0: half). `prevalence` is the one that probabilities refer to (absent: that of the
-    training side). `augment` is a table for `toolkit.loading.augment.AugmentConfig.from_table`.
-    `force_double_balance` allows, as an experiment, what is refused otherwise.
+    malignant nodules (0: half, or all there are). `prevalence` is the one that probabilities refer to
+    (absent: that of the training side). `augment` is a table for
+    `toolkit.loading.augment.AugmentConfig.from_table`. `force_double_balance` allows, as an experiment,
+    what is refused otherwise.
     """
 
     epochs: int = Field(default=60, ge=1)

@@ -244,6 +244,8 @@ def _table(val: Summary, beta: float) -> Table:
 def _interval(value: Interval) -> str:
     if math.isnan(value.value):
         return "not defined"
+    if math.isnan(value.low):
+        return f"{value.value:.3f} (no interval)"
     return f"{value.value:.3f} ({value.low:.2f} to {value.high:.2f})"
 
 

@@ -259,4 +259,6 @@ def _short(question: str, epochs: int) -> Finding:
 
 
 def _signed(value: Interval) -> str:
+    if math.isnan(value.low):
+        return f"{value.value:+.3f} (too few patients for an interval)"
     return f"{value.value:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
