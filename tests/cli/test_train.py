@@ -84,12 +84,26 @@ def test_wrong_requests_end_with_2_and_a_code(work: Path) -> None:
         (("train", work / "none", out), "E-STORE-001"),
         (("train", store, out, "--config", work / "none.toml"), "E-CONF-001"),
         (("train", store, out, "--folds", 1), "at least 2"),
+        (("train", store, out, "--repeats", 3), "means nothing without --folds"),
+        (("train", store, out, "--set", "input.size=64"), "E-AUG-003"),
+        (("train", store, out, "--set", "input.size=4"), "E-MODEL-001"),
         (("train", store, out, "--split", work / "none.json"), "E-SPLIT-001"),
         (("evaluate", out), "E-RUN-001"),
         (("report", out), "E-RUN-001"),
     ):
         assert said in toolkit(*args, code=2).stderr, args
-    assert not (out / "checkpoints").exists()
+    assert not out.exists()
+
+
+def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(work: Path) -> None:
+    command = ("train", work / "store", work / "dry", "--config", work / "settings.toml", "--dry-run")
+    (part,) = json.loads(toolkit(*command, "--json").stdout)["partitions"]
+    told = part["training"]["nodules"] + part["test_nodules"] + sum(part["validation"].values())
+    assert told == 120
+    assert part["training_prior"] == 0.5
+    assert part["weights"] > 300_000
+    assert "nodules teach" in toolkit(*command).stdout
+    assert not (work / "dry").exists()
 
 
 def test_a_wish_for_recall_beside_a_small_beta_is_explained(work: Path) -> None:

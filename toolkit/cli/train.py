@@ -1,7 +1,7 @@
 """``toolkit train``: from a store to a run folder with a calibrated model."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +40,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run, or begin it anew.")
     ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what would be trained; write nothing.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line an epoch where there is no terminal.")
     ] = False,
@@ -56,11 +59,17 @@ def train(
 
     if folds == 1 or folds < 0:
         raise typer.BadParameter("must be at least 2", param_hint="--folds")
+    if repeats > 1 and not folds:
+        raise typer.BadParameter("means nothing without --folds", param_hint="--repeats")
     settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed})
-    asked = Asked(split, folds, repeats, device, loader, resume, allow_similar)
+    asked = Asked(split, folds, repeats, device, loader, resume, allow_similar, dry_run)
     told = train(store, run, settings, asked, watching(verbose=verbose))
     if json:
         print_json(told)
+    elif dry_run:
+        for part in told["partitions"]:
+            typer.echo(_planned(part))
+        typer.echo(told["decided"])
     else:
         for part in told["partitions"]:
             typer.echo(
@@ -69,6 +78,15 @@ def train(
             )
         typer.echo(f"model: {run / 'model'}")
     return 0
+
+
+def _planned(part: dict[str, Any]) -> str:
+    teach, judge = part["training"], part["validation"]
+    return (
+        f"{part['partition']}: {teach['nodules']} nodules teach ({teach['malignant']} malignant, "
+        f"{teach['benign']} benign), {judge['malignant']} malignant and {judge['benign']} benign validate, "
+        f"{part['test_nodules']} test; {part['steps_per_epoch']} steps an epoch; {part['balance']}"
+    )
 
 
 def _interval(told: list[float | None]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.errors import Problem, ToolkitError, UsageError
 from toolkit.loading.open import open_loader
 from toolkit.loading.plan import Plan, cores
 from toolkit.loading.sampler import BalancedSampler, ShuffledSampler
@@ -106,13 +107,38 @@ class Job:
             return BalancedSampler(of, positives=self.balance.positives, **settings)
         return ShuffledSampler(of, **settings)
 
+    @cached_property
+    def plan(self) -> Plan:
+        """What is read and what happens to it; raises `UsageError` of `Plan`."""
+        config, amp = self.config, self.machine.decision.amp
+        return Plan(self.store, self.sampler, config.augmentation, self.size, config.seed, amp)
+
     def open_loader(self) -> "Loader":
         """Return the loader of augmented batches."""
-        config, machine = self.config, self.machine
-        plan = Plan(
-            self.store, self.sampler, config.augmentation, self.size, config.seed, machine.decision.amp
-        )
-        return open_loader(plan, machine.loader, machine.kind, machine.threads)
+        machine = self.machine
+        return open_loader(self.plan, machine.loader, machine.kind, machine.threads)
+
+    def check(self) -> None:
+        """Refuse what would end the first step: sampler, plan, and a network that such patches do not fit.
+
+        Raises `UsageError` of each, E-MODEL-001 of the network.
+        """
+        import torch
+
+        _ = self.plan
+        patch = torch.zeros(1, self.channels, self.size, self.size, self.size)
+        features = None if self.measured is None else torch.zeros(1, self.measured.shape[1])
+        network = self.network().eval()
+        try:
+            with torch.no_grad():
+                network(patch, features)
+        except ToolkitError:
+            raise
+        except Exception as error:  # any network's own complaint about its input
+            told = f"{type(error).__name__}: {error}"[:300]
+            what, where = "the network does not take these patches", f"patches of {tuple(patch.shape[1:])}"
+            action = "Nothing trained; correct input.size or model.options"
+            raise UsageError(Problem("E-MODEL-001", what, told, where, action)) from error
 
     def view(self, index: NDArray[np.int64]) -> View:
         """Return a view of nodules as they are."""

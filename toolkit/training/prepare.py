@@ -34,6 +34,8 @@ class Asked:
         Of cross-validation; 0 folds for none.
     allow_similar
         Let crops of two sides of a given split show the same thing.
+    dry_run
+        Check everything, write nothing, train nothing.
     """
 
     split: Path | None = None
@@ -43,6 +45,7 @@ class Asked:
     loader: Literal["auto", "fused", "dali"] = "auto"
     resume: bool = True
     allow_similar: bool = False
+    dry_run: bool = False
 
 
 def check_folder(folder: RunFolder, config: TrainConfig, *, resume: bool) -> None:

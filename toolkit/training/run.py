@@ -57,6 +57,12 @@ def train(
         check_folder(run, config, resume=asked.resume)
         split = take_split(run, store, config, asked)
         jobs = _jobs(store, run, config, split, machine)
+        if asked.dry_run:
+            return {
+                "run": str(run_path),
+                "decided": decision.why,
+                "partitions": [_planned(job) for job in jobs],
+            }
         barrier(ranks)
         if ranks.first:
             begin_folder(run, config, split, store, resume=asked.resume)
@@ -78,8 +84,9 @@ def _jobs(store: Store, run: RunFolder, config: TrainConfig, split: Split, machi
         folder = run if len(split.partitions) == 1 else RunFolder(run.path / "folds" / f"fold-{number:03d}")
         values, scaling = _scale(measured, config.model.measured, sides.teaching)
         job = Job(store, config, sides, balance, folder, machine, values, scaling)
-        _ = job.sampler, job.network()
+        _ = job.sampler
         jobs.append(job)
+    jobs[0].check()
     return jobs
 
 
@@ -119,6 +126,23 @@ def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *
         train_partition(job, loader, environment, request, watch, resume=asked.resume)
         finish(job, test=of_folds)
     barrier(ranks)
+
+
+def _planned(job: Job) -> dict[str, Any]:
+    """Return what would be trained on."""
+    sides = job.sides
+    malignant, benign = sides.counts
+    label = sides.label[sides.validation]
+    return {
+        "partition": sides.partition.name,
+        "training": {"nodules": len(sides.teaching), "malignant": malignant, "benign": benign},
+        "validation": {"malignant": int((label == 1).sum()), "benign": int((label == 0).sum())},
+        "test_nodules": len(sides.partition.test),
+        "balance": job.balance.words,
+        "training_prior": job.balance.prior,
+        "steps_per_epoch": job.sampler.steps(0),
+        "weights": sum(each.numel() for each in job.network().parameters()),
+    }
 
 
 def _told(job: Job) -> dict[str, Any]:
