@@ -23,7 +23,7 @@ SHOWN = 5
 class Section(BaseModel):
     """A group of settings: frozen, and no unknown name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Model(Section):
