@@ -104,7 +104,7 @@ def run(
     def watch(job: Job, records: Sequence[EpochRecord]) -> Iterator[Watcher]:
         yield shown
 
-    return train(store, out, settings or config(), Asked(device="cpu", **asked), watch)
+    return train(store, out, settings or config(), Asked(**{"device": "cpu", **asked}), watch)
 
 
 def files(run_folder: Path) -> dict[str, bytes]:
