@@ -21,16 +21,9 @@ ALLOWED = {
     "toolkit.preprocess": BASE
     | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
     "toolkit.evaluation": BASE | {"toolkit.store"},
-    "toolkit.models": BASE | {"toolkit.store", "toolkit.evaluation", "toolkit.loading", "toolkit.device"},
+    "toolkit.models": BASE | {"toolkit.store", "toolkit.evaluation", "toolkit.loading"},
     "toolkit.training": BASE
-    | {
-        "toolkit.store",
-        "toolkit.loading",
-        "toolkit.models",
-        "toolkit.evaluation",
-        "toolkit.progress",
-        "toolkit.device",
-    },
+    | {"toolkit.store", "toolkit.loading", "toolkit.models", "toolkit.evaluation", "toolkit.device"},
     "toolkit.inference": BASE
     | {
         "toolkit.archive",
@@ -48,12 +41,9 @@ ALLOWED = {
         "kernels",
         "toolkit.store",
         "toolkit.loading",
-        "toolkit.models",
         "toolkit.evaluation",
         "toolkit.training",
-        "toolkit.inference",
         "toolkit.progress",
-        "toolkit.device",
     },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
