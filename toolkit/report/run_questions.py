@@ -22,6 +22,7 @@ from toolkit.training.words import Finding, is_peak_real, overfitting, why_recal
 
 STEPS = 80
 SMALL_GAP = 0.02  # AUROC
+FEW = 3
 EXAMPLE = 0.1  # a nodule's true chance, for showing what a prior does to it
 
 
@@ -73,14 +74,25 @@ def _findings(run: RunFiles) -> list[Finding]:
 
 
 def _of_folds(run: RunFiles) -> list[Answer]:
-    """Return the answers of all folds side by side; those without curves have none."""
+    """Return the answers of all folds, equal ones together; folds without curves have none."""
     told = [(fold.name, _findings(fold)) for fold in run.folds if fold.records]
     answers = []
     for asked in zip(*(found for _, found in told), strict=False):
         question = re.sub(r" at epoch \d+", "", asked[0].question)
-        each = [f"{name}: {f.answer}" for (name, _), f in zip(told, asked, strict=True)]
-        answers.append(Answer(question, f"{len(each)} folds, each by its own validation side.", each))
+        alike: dict[str, list[str]] = {}
+        for (name, _), found in zip(told, asked, strict=True):
+            answer = re.sub(r"Epoch \d+ is kept, the", "What is kept is the", found.answer)
+            alike.setdefault(answer, []).append(name)
+        each = [f"{_named(names, len(told))}: {answer}" for answer, names in alike.items()]
+        answers.append(Answer(question, f"{len(told)} folds, each by its own validation side.", each))
     return answers
+
+
+def _named(names: Sequence[str], folds: int) -> str:
+    """Name a few folds, count many."""
+    if len(names) == folds:
+        return "all"
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} folds"
 
 
 def _threshold(run: RunFiles) -> Answer:
@@ -130,9 +142,10 @@ def _sweep(val: Predictions, frozen: float) -> str:
 def _balance(run: RunFiles) -> Answer:
     """Say how this run balanced, what that does to the prior, and what is done about it."""
     config = run.config
+    model = run.folds[0].model if run.folds else run.model  # the logit of an ensemble carries no prior
+    places = config.positives or config.batch // 2
     did = {
-        "sampler": f"a sampler ({config.positives or config.batch // 2} of {config.batch} places in every "
-        "batch are malignant)",
+        "sampler": f"a sampler ({places} of {config.batch} places in every batch are malignant)",
         "weight": "a class weight in the loss",
         "logit-adjust": "an offset on the logit in the loss",
         "focal": f"the focal loss, gamma {config.loss.focal_gamma:g}",
@@ -153,7 +166,7 @@ def _balance(run: RunFiles) -> Answer:
         "Sampler or weights?",
         answer,
         [
-            *_prior(run.model),
+            *_prior(model),
             "A sampler shows each batch enough malignant nodules to learn from; weights give the same prior "
             "with rarer, larger steps. Both lead to the same ranking where training is long enough, and "
             "neither is needed for the threshold, which is chosen afterwards.",
