@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU: every GPU test, then every benchmark of the kernels; minutes.
 # scripts/gpu_check.sh [cu12|cu13]   (default: by the driver)
+# Without internet: scripts/install_offline.sh FOLDER first, then TOOLKIT_OFFLINE=1 scripts/gpu_check.sh
 # Writes benchmarks/results/<device>_<date>_<commit>.jsonl
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
@@ -9,7 +10,7 @@ cd "$root"
 nvidia-smi --query-gpu=name,driver_version,power.limit --format=csv,noheader
 driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)
 extra=${1:-$([ "${driver%%.*}" -ge 580 ] && echo cu13 || echo cu12)}
-pip install --quiet --constraint constraints.txt --editable ".[test,$extra]"
+[ -n "${TOOLKIT_OFFLINE:-}" ] || pip install --quiet --constraint constraints.txt --editable ".[test,$extra]"
 
 echo "== tests" >&2
 python -m pytest -m gpu -ra
