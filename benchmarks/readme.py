@@ -1,14 +1,35 @@
-"""Writes the README's table of speeds from the newest results: ``python -m benchmarks.readme [--check]``."""
+"""Writes the README's tables from the newest results: ``python -m benchmarks.readme [--check]``."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 BEGIN = "<!-- speed: made by python -m benchmarks.readme -->\n"
 END = "<!-- end of speed -->"
+BALANCE_BEGIN = "<!-- balance: made by python -m benchmarks.readme -->\n"
+BALANCE_END = "<!-- end of balance -->"
+BALANCE = {
+    "AUROC": "AUROC",
+    "recall at 0.5": "recall at 0.5",
+    "specificity at 0.5": "specificity at 0.5",
+    "intercept, raw": "calibration intercept, raw",
+    "Brier, raw": "Brier score, raw",
+    "Brier, calibrated": "calibrated",
+    "recall, frozen": "recall at the frozen threshold",
+}
+REAL_BEGIN = "<!-- real: made by python -m benchmarks.readme -->\n"
+REAL_END = "<!-- end of real -->"
+REAL = {
+    "toolkit": "`toolkit train`, `benchmarks/configs/lidc134.toml`",
+    "monai": "plain MONAI DenseNet-121 script",
+    "diameter": "diameter alone",
+    "toolkit - diameter": "difference: toolkit - diameter",
+    "monai - toolkit": "difference: MONAI - toolkit",
+}
 SHOWN = {
     "preprocess/toolkit-first/rate": "`toolkit preprocess`, first run",
     "preprocess/toolkit-second/rate": "`toolkit preprocess`, second run: other spacing, other store",
@@ -75,16 +96,72 @@ def table(results: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def balance_table(results: Sequence[Path]) -> str:
+    """Return what each way to balance does at 10:1 as Markdown, a line an arm."""
+    rows = _latest(results, "imbalance/")
+    if not rows:
+        return ""
+    arms = dict.fromkeys(tuple(name.split("/")[1:3]) for name in rows)
+    head = ["balance", "augmentation", *BALANCE.values()]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for augmentation, arm in sorted(arms, key=lambda each: each[0] != "augmented"):
+        cells = [rows[f"imbalance/{augmentation}/{arm}/{name}"] for name in BALANCE]
+        shown = [
+            _estimate(cell) if name == "AUROC" else f"{cell['value']:.3g}"
+            for name, cell in zip(BALANCE, cells, strict=True)
+        ]
+        lines.append(
+            f"| {arm} | {'default' if augmentation == 'augmented' else 'none'} | {' | '.join(shown)} |"
+        )
+    return _about(rows) + "\n\n" + "\n".join(lines) + "\n"
+
+
+def real_table(results: Sequence[Path]) -> str:
+    """Return the ranking of the 134 real nodules as Markdown."""
+    rows = _latest(results, "lidc134/")
+    if not rows:
+        return ""
+    lines = ["| 93 scored nodules, 3 x 5 folds | AUROC, pooled | within folds |", "|---|---|---|"]
+    for name, what in REAL.items():
+        both = [_estimate(rows[f"lidc134/auroc {how}/{name}"]) for how in ("pooled", "within folds")]
+        lines.append(f"| {what} | {' | '.join(both)} |")
+    return _about(rows) + "\n\n" + "\n".join(lines) + "\n"
+
+
+def _latest(results: Sequence[Path], prefix: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in results:
+        for row in map(json.loads, path.read_text().splitlines()):
+            if row["name"].startswith(prefix):
+                found[row["name"]] = {**row, "file": path.name}
+    return found
+
+
+def _about(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    one = next(iter(rows.values()))
+    where = f"`benchmarks/results/{one['file']}` (commit {one['commit'][:10]}, {one['date']})"
+    return f"{where}; in brackets 95 % intervals."
+
+
+def _estimate(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def render(text: str) -> str:
-    """Return the README with a fresh table."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END, 1)[1]
+    """Return the README with fresh tables."""
     results = newest()
-    return f"{before}{BEGIN}{table(results) if results else ''}{END}{after}"
+    for begin, end, made in (
+        (BEGIN, END, table),
+        (BALANCE_BEGIN, BALANCE_END, balance_table),
+        (REAL_BEGIN, REAL_END, real_table),
+    ):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}{made(results) if results else ''}{end}{rest.split(end, 1)[1]}"
+    return text
 
 
 def main() -> int:
