@@ -57,6 +57,15 @@ ALLOWED = {
     },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
+    "toolkit.doctor": BASE
+    | {
+        "kernels",
+        "toolkit.archive",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.training",
+        "toolkit.device",
+    },
     "toolkit.cli": BASE
     | {
         "toolkit.archive",
@@ -69,6 +78,7 @@ ALLOWED = {
         "toolkit.training",
         "toolkit.evaluation",
         "toolkit.inference",
+        "toolkit.doctor",
         "toolkit.device",
     },
 }
