@@ -30,11 +30,14 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from rich.console import Console
+
     from toolkit.doctor.examine import examine
 
     if quick and compiled:
         raise typer.BadParameter("--quick computes nothing, --compile does: give one of them")
-    report = examine(quick=quick, compiled=compiled)
+    with Console(stderr=True).status("looking (CPU kernels are compiled first, once: 20 s)"):
+        report = examine(quick=quick, compiled=compiled)
     if json:
         print_json(asdict(report))
     else:

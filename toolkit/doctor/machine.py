@@ -1,5 +1,6 @@
 """What the machine has: read from the system, where the system says it."""
 
+import contextlib
 import ctypes
 import locale
 import os
@@ -7,7 +8,6 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -92,9 +92,12 @@ def driver_version(text: str) -> str:
 
 
 def existing(folder: Path) -> Path:
-    """Return a folder, or the nearest one above it that exists."""
-    candidates: Iterable[Path] = (folder, *folder.parents)
-    return next((each for each in candidates if each.is_dir()), Path.cwd())
+    """Return a folder, or what is nearest above it and exists."""
+    for each in (folder, *folder.parents):
+        with contextlib.suppress(OSError):  # a folder that may not be looked into
+            if each.exists():
+                return each
+    return Path.cwd()
 
 
 def _disk(folder: Path, *, free: bool) -> int | None:

@@ -41,11 +41,16 @@ def gather() -> Facts:
 def read_torch(*, probe: bool) -> tuple[Torch, tuple[Gpu, ...]]:
     """Return what torch says of itself and of the GPUs; with `probe` it multiplies bfloat16, too."""
     try:
-        import torch
-
-        from toolkit.training.precision import gradient_error
+        return _read_torch(probe)
     except Exception as error:  # a broken install: a missing library is an OSError, others are anything
         return Torch(error=cause(error)), ()
+
+
+def _read_torch(probe: bool) -> tuple[Torch, tuple[Gpu, ...]]:
+    import torch
+
+    from toolkit.training.precision import gradient_error
+
     sees, seen = torch.cuda.is_available(), []
     for number in range(torch.cuda.device_count() if sees else 0):
         properties = torch.cuda.get_device_properties(number)

@@ -25,8 +25,8 @@ MISSING = "series in it are refused (E-DCM-007)"
 
 def picture(syntax: str) -> NDArray[np.int64]:
     """Return what the sample of a syntax shows, (32, 32)."""
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.int64)
-    fine: NDArray[np.int64] = (y * x) % 5
+    y, x = np.indices((SIDE, SIDE), np.int64)
+    fine = (y * x) % 5
     return 20 + 4 * y + 3 * x + fine if syntax in EIGHT_BITS else 300 + 80 * y + 40 * x + fine
 
 

@@ -79,10 +79,10 @@ def threads(facts: Facts) -> Finding:
     name, used, cores = "threads of torch", facts.torch.threads, facts.machine.cores
     told = f"{used} for {cores} cores"
     fix = "unset OMP_NUM_THREADS, or set compute.threads"
-    if facts.torch.error or used == cores:
-        return _finding(name, "ok", told)
-    if used > cores:
+    if used > cores and not facts.torch.error:
         return _finding(name, "trap", told, "steps on the CPU are several times slower", fix)
+    if facts.torch.error or 2 * used >= cores:  # one of the two threads of a core is enough
+        return _finding(name, "ok", told)
     return _finding(name, "note", told, "training on the CPU leaves cores idle", fix)
 
 

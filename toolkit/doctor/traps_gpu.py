@@ -58,7 +58,7 @@ def architecture(facts: Facts) -> Finding:
     the first use, for anything newer.
     """
     name, wrong = "kernels for the GPU", []
-    for gpu in facts.gpus:
+    for gpu in () if facts.torch.error else facts.gpus:
         if not any(_runs(arch, gpu.compute_capability) for arch in facts.torch.arches):
             wrong.append(f"{gpu.name} has {_dotted(gpu.compute_capability)}")
     if not wrong:

@@ -14,7 +14,8 @@ def judge_folders(cache: Path | None = None, config: Path | None = None) -> list
     """Return a finding for each folder (default: the user's); nothing is made, and no key is read."""
     kept = writable(cache or user_cache_path("toolkit"))
     folder = config or user_config_path("toolkit")
-    key = os.access(folder / "id.key", os.R_OK) or writable(folder)
+    own = folder / "id.key"
+    key = os.access(own, os.R_OK) if os.access(own, os.F_OK) else writable(folder)
     return [
         _finding(
             "index cache",

@@ -15,7 +15,8 @@ BATCH, SIZE = 8, 24
 NETWORK = {"blocks": (2,), "growth": 8, "init_features": 8}
 MOST_OFF = {"float32": 0.01, "float16": 0.2, "bfloat16": 0.4}
 """Relative error of all gradients together. White noise is hard on batch norm and ReLU: of six seeds, the
-worst were 4e-5, 0.06 and 0.14 off. Gradients that have nothing to do with the right ones are off by 1 and more.
+worst were 4e-5, 0.06 and 0.14 off. Gradients that have nothing to do with the right ones are off by 1 and
+more.
 """
 NEVER_CLIPPED = 1e9  # so that a float16 scale is taken off the gradients
 
