@@ -1,4 +1,4 @@
-"""Independent float64 mathematics, slow and obvious; for tests and benchmarks only.
+"""Independent float64 mathematics, slow and obvious; for tests, benchmarks and self-tests only.
 
 Nothing here is shared with `kernels.arith`: the whole weight matrix of every axis is written out.
 """

@@ -1,4 +1,4 @@
-"""Independent float64 mathematics of augmentation, slow and obvious; for tests and benchmarks only.
+"""Independent float64 mathematics of augmentation, slow and obvious; for tests and self-tests only.
 
 Nothing here is shared with `kernels.augment_arith`: interpolation, splines and convolution are SciPy's, the
 random numbers are Python's integers.

@@ -47,6 +47,15 @@ ALLOWED = {
     },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
+    "toolkit.doctor": BASE
+    | {
+        "kernels",
+        "toolkit.archive",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.training",
+        "toolkit.device",
+    },
     "toolkit.cli": BASE
     | {
         "toolkit.archive",
@@ -59,6 +68,7 @@ ALLOWED = {
         "toolkit.training",
         "toolkit.evaluation",
         "toolkit.inference",
+        "toolkit.doctor",
         "toolkit.device",
     },
 }

@@ -3,6 +3,7 @@
 A decision that depended on a timing could differ between two runs of one seed, so capabilities decide.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -85,6 +86,7 @@ def _bfloat16(device: Literal["cpu", "cuda"]) -> tuple[bool, str]:
     return False, "the CPU has neither AMX nor AVX512-BF16"
 
 
+@functools.cache
 def gradient_error(device: str) -> float:
     """Return the largest relative error of bfloat16 weight gradients of small 3-D convolutions.
 

@@ -1,0 +1,1 @@
+"""What this machine has, what each back end will use, and whether both compute what they should."""
