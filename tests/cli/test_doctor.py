@@ -35,6 +35,7 @@ def test_json_is_what_the_schema_says(printed: str) -> None:
     assert found.versions["torch"] == version("torch")
     assert found.versions["numba"] == version("numba")
     assert len(found.syntaxes) == 14
+    assert found.chosen.amp in ("float32", "bfloat16", "float16")
 
 
 def test_the_schema_refuses_what_it_does_not_know(printed: str) -> None:

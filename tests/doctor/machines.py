@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from toolkit.doctor.facts import Chosen, Facts, Software, Torch
-from toolkit.doctor.report import Driver, Gpu, Machine
+from toolkit.doctor.facts import Facts, Software, Torch
+from toolkit.doctor.report import Chosen, Driver, Gpu, Machine
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
 SOUND = Facts(

@@ -174,9 +174,8 @@ def test_code_for_one_capability_runs_on_no_other() -> None:
 
 
 def test_without_torch_nothing_is_said_of_it_but_that() -> None:
-    facts = replace(
-        SOUND, torch=Torch(error="OSError"), chosen=replace(SOUND.chosen, amp="", compile="", why="")
-    )
+    nothing = replace(SOUND.chosen, amp="", compile="", why="torch cannot be imported: OSError")
+    facts = replace(SOUND, torch=Torch(error="OSError"), chosen=nothing)
     assert worst(traps(facts)) == "ok"
     failed = [each for each in backends(facts) if each.status == "failed"]
     assert [each.found for each in failed] == ["torch cannot be imported: OSError"]

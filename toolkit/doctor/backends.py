@@ -43,12 +43,12 @@ def dali(facts: Facts) -> Finding:
 
 def training(facts: Facts) -> Finding:
     """Return device and number type of training."""
-    if facts.torch.error:
+    if not facts.chosen.amp:
         return Finding(
             "back ends",
             "training",
             "failed",
-            f"torch cannot be imported: {facts.torch.error}",
+            facts.chosen.why,
             "nothing trains or predicts",
             "install torch anew",
         )
@@ -59,7 +59,7 @@ def training(facts: Facts) -> Finding:
 def compilation(facts: Facts) -> Finding:
     """Return whether the network is compiled."""
     mode = facts.chosen.compile
-    told = {"": "not known without torch", "off": "off; --set compute.compile=default asks for it"}
+    told = {"": "not known", "off": "off; --set compute.compile=default asks for it"}
     return _used("compile", told.get(mode, mode))
 
 

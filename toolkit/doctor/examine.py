@@ -27,6 +27,7 @@ def examine(*, quick: bool = False, compiled: bool = False) -> Report:
         machine=facts.machine,
         driver=facts.driver,
         gpus=facts.gpus,
+        chosen=facts.chosen,
         versions=facts.software.versions,
         syntaxes=syntaxes,
         findings=tuple(findings),

@@ -1,9 +1,8 @@
 """Everything that findings are judged from, as plain values: a test can hand over any machine."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from toolkit.doctor.report import Driver, Gpu, Machine
+from toolkit.doctor.report import Chosen, Driver, Gpu, Machine
 
 
 @dataclass(frozen=True)
@@ -55,25 +54,6 @@ class Software:
     numba_layers: tuple[str, ...] = ()
     compiler: bool = True
     headers: bool = True
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What ``auto`` takes here.
-
-    Attributes
-    ----------
-    device, why_no_gpu
-        Of extraction, loader and training; why it is not the GPU, empty where it is.
-    amp, compile, why
-        Of training, as `toolkit.training.precision.decide` says; empty where torch cannot be imported.
-    """
-
-    device: Literal["cpu", "cuda"]
-    why_no_gpu: str = ""
-    amp: str = ""
-    compile: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,28 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What ``auto`` takes here.
+
+    Attributes
+    ----------
+    device, why_no_gpu
+        Of extraction, loader and training; why it is not the GPU, empty where it is.
+    amp, compile, why
+        Of training, as `toolkit.training.precision.decide` says; `amp` and `compile` are empty where it
+        cannot.
+    """
+
+    __pydantic_config__ = _CLOSED
+
+    device: Literal["cpu", "cuda"]
+    why_no_gpu: str = ""
+    amp: str = ""
+    compile: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Syntax:
     """A compressed transfer syntax (PS3.5 A.4) and what became of its sample.
 
@@ -131,6 +153,7 @@ class Report:
     machine: Machine
     driver: Driver | None
     gpus: tuple[Gpu, ...]
+    chosen: Chosen
     versions: dict[str, str | None]
     syntaxes: tuple[Syntax, ...]
     findings: tuple[Finding, ...]

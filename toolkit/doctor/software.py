@@ -10,9 +10,9 @@ from pathlib import Path
 
 from toolkit import __version__
 from toolkit.device import resolve
-from toolkit.doctor.facts import Chosen, Facts, Software, Torch
+from toolkit.doctor.facts import Facts, Software, Torch
 from toolkit.doctor.machine import read_driver, read_machine
-from toolkit.doctor.report import Gpu
+from toolkit.doctor.report import Chosen, Gpu
 from toolkit.errors import UsageError
 
 PACKAGES = (
@@ -96,11 +96,14 @@ def choose(torch: Torch) -> Chosen:
     except Exception as error:  # CuPy or Numba of a broken install raise anything when they are imported
         device, why_no_gpu = "cpu", cause(error)
     if torch.error:
-        return Chosen(device, why_no_gpu)
+        return Chosen(device, why_no_gpu, why=f"torch cannot be imported: {torch.error}")
     from toolkit.training.config import Compute
     from toolkit.training.precision import decide
 
-    decision = decide(Compute(), "cuda" if device == "cuda" and torch.sees_gpu else "cpu")
+    try:
+        decision = decide(Compute(), "cuda" if device == "cuda" and torch.sees_gpu else "cpu")
+    except Exception as error:  # a torch that imports, and computes nothing
+        return Chosen(device, why_no_gpu, why=f"torch ended with {cause(error)}")
     return Chosen(device, why_no_gpu, decision.amp, decision.compile, decision.why)
 
 
