@@ -55,6 +55,18 @@ ALLOWED = {
         "toolkit.progress",
         "toolkit.device",
     },
+    "toolkit.bench": BASE
+    | {
+        "kernels",
+        "toolkit.archive",
+        "toolkit.preprocess",
+        "toolkit.phantom",
+        "toolkit.store",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.training",
+        "toolkit.device",
+    },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.cli": BASE
@@ -69,6 +81,7 @@ ALLOWED = {
         "toolkit.training",
         "toolkit.evaluation",
         "toolkit.inference",
+        "toolkit.bench",
         "toolkit.device",
     },
 }
