@@ -1,4 +1,4 @@
-"""Stage ``augment``: the kernel that makes patches of stored crops, with the default preset and without noise."""
+"""Stage ``augment``: the kernel that makes patches of stored crops, with and without noise."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -97,9 +97,11 @@ def _on_cpu(bench: Bench, tables: list[AugmentTable], dtype: DType, pool: Thread
     def work(turn: int) -> None:
         table = tables[turn % len(tables)]
         rows = Rows(table, dtype)
-        list(
-            pool.map(lambda k: rows.fill(k, store.image(int(table.index[k])), None, out[k]), range(len(rows)))
-        )
+
+        def fill(k: int) -> None:
+            rows.fill(k, store.image(int(table.index[k])), None, out[k])
+
+        list(pool.map(fill, range(len(rows))))
 
     return work
 

@@ -8,6 +8,7 @@ from toolkit.bench.gate import check
 from toolkit.bench.record import Figure, figure
 from toolkit.bench.setting import Bench
 from toolkit.bench.stopwatch import Work, in_turns, rates
+from toolkit.bench.work import gflop
 from toolkit.models.registry import build
 
 if TYPE_CHECKING:
@@ -53,20 +54,6 @@ def on(bench: Bench, image: "torch.Tensor", *, channels_last: bool = True) -> "t
 
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     return image.to(bench.kind).contiguous(memory_format=layout)
-
-
-def gflop(model: str, patch: int, *, backward: bool) -> float:
-    """Return GFLOP a sample, a multiply and an add counted as two, as torch's counter has it."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        network, image = build(model, 1), torch.rand(CHECKED, 1, *[patch] * 3)
-    with FlopCounterMode(display=False) as counter:
-        logit = network(image, None)
-        if backward:
-            logit.sum().backward()
-    return counter.get_total_flops() / CHECKED / 1e9
 
 
 def measure(bench: Bench) -> list[Figure]:

@@ -34,9 +34,8 @@ def gate(bench: Bench) -> str:
     arm = replace(base_arm(bench), compile="off")
     plan = _plan(bench, arm)
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
-        kept = [
-            (image.clone(), target.clone()) for image, target in islice(_fed(bench, plan, loader), CHECKED)
-        ]
+        first = islice(_fed(bench, plan, loader), CHECKED)
+        kept = [(image.clone(), target.clone()) for image, target in first]
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
         fed = _losses(bench, arm, _fed(bench, plan, loader))
     held = _losses(bench, arm, iter(kept))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from toolkit.bench.machine import Kind
 
@@ -61,10 +62,11 @@ def _lap(work: Work, turn: int) -> float:
 def _lap_cuda(work: Work, turn: int) -> float:
     import torch
 
+    make: Any = torch.cuda.Event  # untyped
+    begin, end = make(enable_timing=True), make(enable_timing=True)
     torch.cuda.synchronize()
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    begin.record()  # type: ignore[no-untyped-call]
+    begin.record()
     work(turn)
-    end.record()  # type: ignore[no-untyped-call]
+    end.record()
     torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 1e3  # type: ignore[no-untyped-call]
+    return float(begin.elapsed_time(end)) / 1e3

@@ -3,6 +3,7 @@
 import typer
 
 from toolkit import __version__
+from toolkit.cli.bench import bench
 from toolkit.cli.evaluate import evaluate
 from toolkit.cli.index import index
 from toolkit.cli.inspect import inspect
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (phantom, index, preprocess, inspect, split, train, evaluate, report, predict, verify):
+for command in (phantom, index, preprocess, inspect, split, train, evaluate, report, predict, verify, bench):
     app.command()(command)
 
 
