@@ -50,7 +50,7 @@ class Report:
             "format": FORMAT,
             "context": context(bench.kind),
             "gates": list(self.gates),
-            "figures": [asdict(each) for each in self.figures],
+            "figures": [asdict(each) | {"samples": list(each.samples)} for each in self.figures],
             "advice": advice,
         }
 

@@ -11,7 +11,7 @@ CHECKED = 2
 def taps(voxels: int, kernel: int, stride: int, padding: int) -> int:
     """Return along one axis how many (output, kernel element) pairs meet a voxel and not the padding."""
     starts = range(-padding, voxels + padding - kernel + 1, stride)
-    return sum(min(start + kernel, voxels) - max(start, 0) for start in starts)
+    return sum(max(0, min(start + kernel, voxels) - max(start, 0)) for start in starts)
 
 
 def convolution(
