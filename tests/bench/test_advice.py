@@ -71,6 +71,16 @@ def test_the_file_is_one_that_train_reads(tmp_path: Path) -> None:
     assert "# a flag, not a setting: toolkit train --loader fused" in (tmp_path / "s.toml").read_text()
 
 
+def test_threads_are_pinned_only_where_fewer_are_faster(tmp_path: Path) -> None:
+    assert write_config(tmp_path / "s.toml", advise([step(100), step(60, threads=1)])).compute.threads == 0
+
+
+def test_what_compiling_costs_is_told() -> None:
+    cost = figure("train/compile time, compile=default", [21.0], "s")
+    assert "compiling takes 21 s" in of("compute.compile", step(100), step(150, compile="default"), cost).why
+    assert "compiling" not in of("compute.compile", step(100), step(90, compile="default"), cost).why
+
+
 def test_nothing_tried_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="E-BENCH-004"):
         write_config(tmp_path / "s.toml", [])

@@ -1,13 +1,13 @@
 """What to set, and why, out of the figures of stages ``train``, ``loader`` and ``pipeline``."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.bench.pipeline import FED
 from toolkit.bench.record import Figure
-from toolkit.bench.train import STEP
+from toolkit.bench.train import COMPILING, STEP
 from toolkit.errors import Problem, UsageError
 from toolkit.training.config import TrainConfig, read_config
 
@@ -61,6 +61,7 @@ def advise(figures: Iterable[Figure]) -> list[Advice]:
             others = [f for f in by_name.values() if f.name.startswith(f"{STEP}, {name}=")]
             if others:
                 found.append(_setting(name, key, base, others))
+        found = [_with_compile_time(each, by_name) for each in found]
     fused = by_name.get("loader/fused")
     if fused is not None:
         dali = [f for f in by_name.values() if f.name == "loader/dali"]
@@ -92,6 +93,14 @@ def _setting(name: str, key: str, base: Figure, others: Sequence[Figure]) -> Adv
     return Advice(key, chosen.config[name], chosen is not base, why)
 
 
+def _with_compile_time(advice: Advice, by_name: Mapping[str, Figure]) -> Advice:
+    """Say what compiling costs once, where it is recommended anew."""
+    cost = by_name.get(f"{COMPILING}, compile={advice.value}")
+    if advice.key != KEYS["compile"] or cost is None:
+        return advice
+    return replace(advice, why=f"{advice.why}; compiling takes {cost.p50:.0f} s once a run")
+
+
 def _remark(fed: Figure) -> Advice:
     if fed.p50 >= STARVED:
         why = f"the loader keeps up: steps that it feeds run at {fed.p50:.0f} % of steps on a resident batch"
@@ -106,6 +115,8 @@ def _remark(fed: Figure) -> Advice:
 def write_config(path: Path, advice: Sequence[Advice]) -> TrainConfig:
     """Write a file for ``toolkit train --config`` that says why of every line, and return what it says.
 
+    Threads stand in it only where fewer are faster: otherwise the machine of the run decides.
+
     Raises `UsageError` E-BENCH-004 where no setting was tried.
     """
     told = [each for each in advice if each.key]
@@ -117,7 +128,7 @@ def write_config(path: Path, advice: Sequence[Advice]) -> TrainConfig:
         lines += [f"# {each.why}", f"{each.key} = {_toml(each.value)}"]
     for each in (a for a in told if a.key == "loader"):
         lines += [f"# a flag, not a setting: toolkit train --loader {each.value}", f"# {each.why}"]
-    grouped = [a for a in told if a.key.startswith("compute.")]
+    grouped = [a for a in told if a.key.startswith("compute.") and (a.changed or a.key != KEYS["threads"])]
     lines += ["", "[compute]"] if grouped else []
     for each in grouped:
         lines += [f"# {each.why}", f"{each.key.removeprefix('compute.')} = {_toml(each.value)}"]

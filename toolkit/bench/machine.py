@@ -85,9 +85,8 @@ def _cuda() -> dict[str, Any]:
 def context(device: Kind = "cpu") -> dict[str, Any]:
     """Return what every figure of a run has in common."""
     found = gpu()
-    processor = f"{cores()}x {cpu_name()}"
     return {
-        "device": found["name"] if device == "cuda" and found else processor,
+        "device": _gpu_name() if device == "cuda" else f"{cores()}x {cpu_name()}",
         "cpu": cpu_name(),
         "cores": cores(),
         "gpu": found,
@@ -97,6 +96,12 @@ def context(device: Kind = "cpu") -> dict[str, Any]:
         "commit": commit(),
         "date": date.today().isoformat(),
     }
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name())
 
 
 def last_level_cache(device: Kind = "cpu") -> int:

@@ -7,7 +7,7 @@ from toolkit.bench import roofline
 from toolkit.bench.gate import check
 from toolkit.bench.record import Figure, figure
 from toolkit.bench.setting import Bench
-from toolkit.bench.stopwatch import Work, in_turns, rates
+from toolkit.bench.stopwatch import Work, first_call, in_turns, rates
 from toolkit.bench.work import gflop
 from toolkit.models.registry import build
 
@@ -69,7 +69,8 @@ def measure(bench: Bench) -> list[Figure]:
         image = on(bench, torch.rand(batch, 1, *[sizes.model_patch] * 3))
         works[f"forward, batch={batch}"] = _forward(bench, network, image, amp)
         works[f"forward+backward, batch={batch}"] = _both(bench, network, image, amp)
-    taken = in_turns(possible(works, bench), bench.effort, bench.kind)
+    tried, _ = possible(works, bench)
+    taken = in_turns(tried, bench.effort, bench.kind)
     ceiling = roofline.matrix(bench, amp)
     note = f"{sizes.model}, {sizes.model_patch}^3, {amp}, eager, channels last"
     found = []
@@ -84,17 +85,18 @@ def measure(bench: Bench) -> list[Figure]:
     return found
 
 
-def possible(works: dict[str, Work], bench: Bench) -> dict[str, Work]:
-    """Return the works that run here, each tried once; those that do not are named to the person."""
-    found = {}
+def possible(works: dict[str, Work], bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+    """Return the works that run here and seconds of their first calls; the others are named to the person."""
+    found, seconds = {}, {}
     for name, work in works.items():
         try:
-            work(0)
+            seconds[name] = first_call(work, bench.kind)
         except RuntimeError as error:  # out of the GPU's memory, or the compiler cannot
-            bench.say(f"left out {name}: {type(error).__name__}: {str(error).splitlines()[0]:.80}")
+            told = (str(error).splitlines() or [""])[0]
+            bench.say(f"left out {name.removeprefix(', ')}: {type(error).__name__}: {told:.80}")
             continue
         found[name] = work
-    return found
+    return found, seconds
 
 
 def _forward(bench: Bench, network: "torch.nn.Module", image: "torch.Tensor", amp: str) -> Work:

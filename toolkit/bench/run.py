@@ -60,6 +60,9 @@ def run(names: Sequence[str], bench: Bench) -> Report:
 
     Raises `ToolkitError` E-BENCH-001, exit code 1, before any figure, where one gives wrong numbers.
     """
+    import torch
+
+    torch.backends.cudnn.benchmark = True  # as training has it; only GPUs see it
     gates = []
     for name in names:
         gates.append(STAGES[name].gate(bench))
