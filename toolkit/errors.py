@@ -132,6 +132,7 @@ CODES = {
     "E-BENCH-002": "a record of figures cannot be read",
     "E-BENCH-003": "two records have no figure in common",
     "E-BENCH-004": "nothing was measured that settings could follow from",
+    "E-BENCH-005": "a commit cannot be measured",
     "E-WANDB-001": "wandb is not installed",
     "E-WANDB-002": "wandb cannot start",
     "W-CSV-001": "labels that match no nodule were left out",

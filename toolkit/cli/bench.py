@@ -23,7 +23,8 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="STAGE... | compare A B",
-            help=f"Stages to measure, of {', '.join(NAMES)}; all by default. Or two records to compare.",
+            help=f"Stages to measure, of {', '.join(NAMES)}; all by default. Or two records to compare, "
+            "or two commits of the repository here, which are measured in turns.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes and measurements: minutes.")] = False,
@@ -43,6 +44,10 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE", help="Save the recommended settings for toolkit train --config."),
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="With compare and commits: the stages; may be repeated (extract)."),
+    ] = None,
     band: Annotated[
         float | None,
         typer.Option(min=0, metavar="SHARE", help="With compare: the least change that counts (0.05)."),
@@ -57,10 +62,10 @@ def bench(
     asked = words or ["all"]
     if asked[0] == COMPARE:
         if quick or compiled or out or write_config or device != "auto":
-            raise typer.BadParameter("takes two records, --band and --json alone", param_hint=COMPARE)
-        return _compare(asked[1:], band, json=json)
-    if band is not None:
-        raise typer.BadParameter("means nothing without compare", param_hint="--band")
+            raise typer.BadParameter("takes --stage, --band and --json alone", param_hint=COMPARE)
+        return _compare(asked[1:], band, stage, json=json)
+    if band is not None or stage:
+        raise typer.BadParameter("means nothing without compare", param_hint="--band, --stage")
     names = _stages(asked)
     if write_config and not {"train", "loader"} & {*names}:
         raise typer.BadParameter("needs the stages train or loader, or all", param_hint="--write-config")
@@ -125,14 +130,23 @@ def _how(kind: Literal["cpu", "cuda"], quick: bool) -> "tuple[Sizes, Effort]":
     return (setting.QUICK, Effort(5, 0.5)) if quick else (setting.FULL, Effort(10, 2.0))
 
 
-def _compare(records: list[str], band: float | None, *, json: bool) -> int:
+def _compare(sides: list[str], band: float | None, stage: list[str] | None, *, json: bool) -> int:
     from dataclasses import asdict
 
-    from toolkit.bench.compare import LEAST, compare
+    from rich.console import Console
 
-    if len(records) != 2:
-        raise typer.BadParameter("needs two records, A and B", param_hint=COMPARE)
-    found = compare(Path(records[0]), Path(records[1]), LEAST if band is None else band)
+    from toolkit.bench.compare import LEAST, compare
+    from toolkit.bench.live import bench_words, live
+
+    if len(sides) != 2:
+        raise typer.BadParameter("needs two records or two commits, A and B", param_hint=COMPARE)
+    a, b = sides
+    least = LEAST if band is None else band
+    if stage or not (Path(a).exists() or Path(b).exists()):
+        talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        found = live(Path.cwd(), (a, b), bench_words(_stages(stage or ["extract"])), least, talk.print)
+    else:
+        found = compare(Path(a), Path(b), least)
     if json:
         print_json(asdict(found) | {"changed": found.changed})
     else:
