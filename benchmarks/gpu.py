@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from benchmarks.record import Figure, append, default_path, figure, line
+from benchmarks import RESULTS
 from toolkit.archive.case import Finding
+from toolkit.bench.record import Figure, append, default_path, figure, line
 from toolkit.phantom.anatomy import make_patient
 from toolkit.preprocess.extract import read_bricks
 from toolkit.preprocess.plan import Settings
@@ -74,7 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    out = parser.parse_args().out or default_path(name)
+    out = parser.parse_args().out or default_path(RESULTS, "cuda")
     hosts = [batch(seed) for seed in range(SETS)]
     devices = [kernels.to_device(host) for host in hosts]
     worst_hu, worst_share = gate(hosts[0], devices[0])
@@ -108,7 +109,7 @@ def main() -> int:
     ]
     for found in figures:
         print(line(found))
-    append(figures, out)
+    append(figures, out, "cuda")
     print(out)
     return 0
 

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import record
 from benchmarks.imbalance_scores import Outcome, estimates, table
 from benchmarks.imbalance_store import imbalanced_store, phantom_store
+from toolkit.bench import record
 from toolkit.evaluation.predictions import read_predictions
 from toolkit.loading.split import Partition, count, holdout
 from toolkit.loading.split_file import read_split, write_split

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.record import Estimate
+from toolkit.bench.record import Estimate
 from toolkit.evaluation.bootstrap import interval, patient_weights
 from toolkit.evaluation.calibration import sigmoid
 from toolkit.evaluation.logistic import fit_line

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import record
 from benchmarks.lidc134_scores import Column, compare
 from benchmarks.lidc134_store import make_store
 from benchmarks.peers.monai_classifier import Nodules, train_and_predict
+from toolkit.bench import record
 from toolkit.evaluation.predictions import read_predictions
 from toolkit.loading.split import Split, cross_validation, indices
 from toolkit.loading.split_file import read_split, write_split

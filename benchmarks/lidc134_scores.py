@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.record import Estimate
+from toolkit.bench.record import Estimate
 from toolkit.evaluation.bootstrap import interval, patient_weights
 from toolkit.evaluation.metrics import auroc
 from toolkit.evaluation.results import Interval

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from monai.networks.nets import DenseNet as MonaiDenseNet
 
-from benchmarks.gpu_augment import endless, make_store
-from benchmarks.record import Figure, append, default_path, figure, line
+from benchmarks import RESULTS
+from toolkit.bench.data import endless, noise_store
+from toolkit.bench.record import Figure, append, default_path, figure, line
 from toolkit.device import resolve
 from toolkit.loading.augment import preset
 from toolkit.loading.open import open_loader
@@ -160,7 +161,7 @@ def loader_rates(device: torch.device, turns: int) -> list[float]:
     """Return samples a second of the loader that this device gets."""
     kind: Any = device.type
     with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder) / "store", 128)
+        store = noise_store(Path(folder) / "store", 128, 64, 16)
         sampler = SequentialSampler(members(store.nodules, np.arange(len(store))), batch=32)
         plan = Plan(store, sampler, preset("default"), 64, 0, "float32" if kind == "cpu" else "bfloat16")
         with open_loader(plan, "auto", kind) as loader:
@@ -199,8 +200,8 @@ def main() -> int:
     )
     for found in figures:
         print(line(found))
-    name = torch.cuda.get_device_name() if device.type == "cuda" else ""
-    append(figures, args.out or default_path(name))
+    kind: Any = device.type
+    append(figures, args.out or default_path(RESULTS, kind), kind)
     return 0
 
 

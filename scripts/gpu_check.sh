@@ -14,6 +14,8 @@ extra=${1:-$([ "${driver%%.*}" -ge 580 ] && echo cu13 || echo cu12)}
 
 echo "== tests" >&2
 python -m pytest -m gpu -ra
+echo "== every stage, in per cent of what this GPU can do" >&2
+python -m toolkit bench all --device cuda --out benchmarks/results
 echo "== GPU and CPU make the same store (within 1 HU)" >&2
 python -m benchmarks.gpu
 echo "== the training step: eager and compiled, beside MONAI" >&2

@@ -45,6 +45,18 @@ ALLOWED = {
         "toolkit.training",
         "toolkit.progress",
     },
+    "toolkit.bench": BASE
+    | {
+        "kernels",
+        "toolkit.archive",
+        "toolkit.preprocess",
+        "toolkit.phantom",
+        "toolkit.store",
+        "toolkit.loading",
+        "toolkit.models",
+        "toolkit.training",
+        "toolkit.device",
+    },
     "toolkit.loading": BASE | {"kernels", "toolkit.store", "toolkit.device", "toolkit.progress"},
     "toolkit.phantom": BASE | {"toolkit.archive"},
     "toolkit.doctor": BASE
@@ -69,6 +81,7 @@ ALLOWED = {
         "toolkit.evaluation",
         "toolkit.inference",
         "toolkit.doctor",
+        "toolkit.bench",
         "toolkit.device",
     },
 }

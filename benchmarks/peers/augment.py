@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import record
 from benchmarks.peers import augment_peers as peers
 from benchmarks.peers.gate import UnequalError
-from benchmarks.record import Figure, figure
 from kernels.augment import Rows
+from toolkit.bench import record
+from toolkit.bench.record import Figure, figure
 from toolkit.loading.augment import AugmentConfig, preset
 from toolkit.loading.draw import CropGeometry, draw
 from toolkit.loading.table import AugmentTable

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import record
 from benchmarks.peers import contenders as c
 from benchmarks.peers import copies
 from benchmarks.peers.gate import UnequalError
 from benchmarks.peers.grids import Sample, samples
-from benchmarks.record import Figure, figure
+from toolkit.bench import record
+from toolkit.bench.record import Figure, figure
 
 FINE_MM, COARSE_MM, OBLIQUE_DEGREES = 0.6, 1.0, 12.0
 ROUNDING_HU = 0.52  # half a unit, and float32 sums of numbers up to 3071 in another order

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import record
 from benchmarks.peers import command, copies, gate, readers
-from benchmarks.record import Figure, figure
+from toolkit.bench import record
+from toolkit.bench.record import Figure, figure
 
 FIRST_MM, SECOND_MM = 1.0, 1.05  # two settings with crops of 98 voxels, the second a little larger in mm
 EQUAL_MM = 0.6  # finer than the source on all axes: both filters are trilinear interpolation

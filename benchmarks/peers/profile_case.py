@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from benchmarks import record
 from toolkit.archive.case import Case
 from toolkit.archive.catalog import catalog, scan_new_folder
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.regions import find
 from toolkit.archive.scan import scan_folder, walk
+from toolkit.bench import record
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector
 from toolkit.preprocess.extract import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import record
+from toolkit.bench import record
 
 pytest.importorskip("SimpleITK", reason="SimpleITK is absent: install the extra `peers` or `test`")
 

@@ -3,6 +3,7 @@
 import typer
 
 from toolkit import __version__
+from toolkit.cli.bench import bench
 from toolkit.cli.doctor import doctor
 from toolkit.cli.evaluate import evaluate
 from toolkit.cli.index import index
@@ -23,7 +24,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (doctor, phantom, index, preprocess, inspect, split, train, evaluate, report, predict, verify):
+COMMANDS = (
+    doctor,
+    phantom,
+    index,
+    preprocess,
+    inspect,
+    split,
+    train,
+    evaluate,
+    report,
+    predict,
+    verify,
+    bench,
+)
+for command in COMMANDS:
     app.command()(command)
 
 
