@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.imbalance_scores import Outcome, estimates, table
+from benchmarks.imbalance_scores import Outcome, differences, estimates, table
 from benchmarks.imbalance_store import imbalanced_store, phantom_store
 from toolkit.bench import record
 from toolkit.evaluation.predictions import read_predictions
@@ -62,8 +62,11 @@ def main() -> None:
     for each in found:
         print(record.line(each))
     print(table(found))
+    apart = differences(outcomes)
+    for each in apart:
+        print(record.line(each))
     if args.out:
-        record.append(found, args.out)
+        record.append([*found, *apart], args.out)
 
 
 def epochs(store: Store, partition: Partition, arm: str, steps: int) -> int:

@@ -75,6 +75,36 @@ def estimates(outcomes: Sequence[Outcome]) -> list[Estimate]:
     return found
 
 
+def differences(outcomes: Sequence[Outcome]) -> list[Estimate]:
+    """Return paired differences of AUROC: with and without augmentation, and between sampler and the others.
+
+    Both sides see the same redrawn patients; averaged over the seeds that both have.
+    """
+    first = outcomes[0].predictions
+    weights = patient_weights(first.patient_id, DRAWS, SEED).astype(np.float64)
+    by_name = {(each.augmentation, each.arm, each.seed): each.predictions for each in outcomes}
+    arms, seeds = (dict.fromkeys(key[k] for key in by_name) for k in (1, 2))
+    pairs = [(("augmented", arm), ("plain", arm)) for arm in arms]
+    pairs += [(("augmented", "sampler"), ("augmented", arm)) for arm in arms if arm != "sampler"]
+    found = []
+    for one, other in pairs:
+        both = [
+            (by_name[(*one, seed)], by_name[(*other, seed)])  # type: ignore[index]
+            for seed in seeds
+            if {(*one, seed), (*other, seed)} <= by_name.keys()
+        ]
+        if not both:
+            continue
+        rows = np.concatenate([np.ones((1, len(first))), weights])
+        apart = np.mean(
+            [auroc(a.logit, a.label, rows) - auroc(b.logit, b.label, rows) for a, b in both], axis=0
+        )
+        value, low, high = (float(f"{v:.6g}") for v in interval(float(apart[0]), apart[1:]))
+        name = f"imbalance difference/{'/'.join(one)} - {'/'.join(other)}/AUROC"
+        found.append(Estimate(name, value, low, high, len(first), f"paired, {len(both)} seeds"))
+    return found
+
+
 def table(found: Sequence[Estimate]) -> str:
     """Return the estimates as Markdown, a line an arm."""
     cells: dict[tuple[str, str], dict[str, str]] = {}

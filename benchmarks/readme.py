@@ -113,6 +113,11 @@ def balance_table(results: Sequence[Path]) -> str:
         lines.append(
             f"| {arm} | {'default' if augmentation == 'augmented' else 'none'} | {' | '.join(shown)} |"
         )
+    lines += ["", "| paired difference of AUROC | |", "|---|---|"]
+    for name, row in _latest(results, "imbalance difference/").items():
+        one, other = (side.split("/") for side in name.split("/", 1)[1].removesuffix("/AUROC").split(" - "))
+        what = f"{one[1]}: default - none" if one[0] != other[0] else f"default: {one[1]} - {other[1]}"
+        lines.append(f"| {what} | {_estimate(row)} |")
     return _about(rows) + "\n\n" + "\n".join(lines) + "\n"
 
 

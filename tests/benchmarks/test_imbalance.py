@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, recall_score, roc_auc_score
 
 from benchmarks.imbalance import ARMS, BATCH, epochs
-from benchmarks.imbalance_scores import MEASURES, Outcome, estimates, table
+from benchmarks.imbalance_scores import MEASURES, Outcome, differences, estimates, table
 from benchmarks.imbalance_store import choose, imbalanced_store
 from toolkit.evaluation.predictions import Predictions
 from toolkit.loading.split import Partition, class_of, holdout
@@ -139,3 +139,23 @@ def test_another_test_side_is_an_error() -> None:
     other.nodule_id[:] = other.nodule_id[::-1].copy()
     with pytest.raises(ValueError, match="another test side"):
         estimates([Outcome("plain", "none", 0, one), Outcome("plain", "none", 1, other)])
+
+
+def test_differences_are_paired() -> None:
+    better, worse = predictions(0, 0.0), predictions(0, 0.0)
+    worse.logit[:] += np.random.default_rng(1).normal(0, 2, len(worse.logit))
+    made = [
+        Outcome("augmented", "sampler", 0, better),
+        Outcome("augmented", "none", 0, worse),
+        Outcome("plain", "none", 0, worse),
+    ]
+    found = {each.name: each for each in differences(made)}
+    assert list(found) == [
+        "imbalance difference/augmented/none - plain/none/AUROC",
+        "imbalance difference/augmented/sampler - augmented/none/AUROC",
+    ]
+    same, apart = found.values()
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    expected = roc_auc_score(better.label, better.logit) - roc_auc_score(worse.label, worse.logit)
+    assert apart.value == pytest.approx(expected, abs=1e-5)
+    assert 0 < apart.low < apart.value < apart.high
