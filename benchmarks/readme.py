@@ -55,7 +55,7 @@ SHOWN = {
     "augment/plain/ratio/fused / monai": "against MONAI Affine without metadata, the same patches",
     "augment/plain/ratio/fused / torchio": "against TorchIO's affine and crop",
     "step/toolkit eager float32": "training step of DenseNet-121, 64^3, batch 8, float32",
-    "step.ratio/toolkit eager float32 / monai eager float32": "against a plain script with MONAI's DenseNet-121",
+    "step.ratio/toolkit eager float32 / monai eager float32": "against a plain script with MONAI's network",
     "step.ratio/loader / fastest step": "batches the loader makes for each that the step takes",
 }
 
