@@ -12,7 +12,8 @@ import pytest
 
 from tests.training.runs import Killed, Watcher, config, files, make_store, run
 from toolkit.errors import StoreError, ToolkitError
-from toolkit.training import saver
+from toolkit.training import checkpoint, saver
+from toolkit.training.requests import stop_requests
 
 SETTINGS = config(epochs=3, model={"name": "densenet-small", "dropout": 0.3})
 
@@ -102,6 +103,43 @@ def test_sigterm_saves_the_step_and_ends_with_75(
     run(store, tmp_path / "run", SETTINGS, again)
     assert "resumes at epoch 1, step 3" in again.notes
     assert files(tmp_path / "run") == uninterrupted
+
+
+def test_killed_behind_the_last_checkpoint(
+    store: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    run(store, tmp_path / "run", SETTINGS)
+    lost = ["metrics.jsonl", "validation_logits.npy", "predictions_val.csv", "model/model.json"]
+    for name in lost:
+        (tmp_path / "run" / name).unlink()
+    watcher = Watcher()
+    run(store, tmp_path / "run", SETTINGS, watcher)
+    assert watcher.batches == 0
+    assert files(tmp_path / "run") == uninterrupted
+
+
+def test_nothing_is_saved_whose_loss_was_not_looked_at(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the time to save comes between any two looks at the clock
+    monkeypatch.setattr(saver.Saver, "due", property(lambda self: next(turns) % 2 == 1))
+    turns = iter(range(10**6))
+    settings = config(epochs=3, optimizer={"lr": 1e25, "clip_norm": 0.0, "warmup_epochs": 0.0})
+    with pytest.raises(ToolkitError, match="E-TRAIN-004"):
+        run(store, tmp_path / "run", settings)
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    if last.exists():
+        tensors, _ = checkpoint.load(last)
+        assert tensors["losses"].isinf().sum() == 0
+        assert all(tensors[name].isfinite().all() for name in tensors if name.startswith("model."))
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    with stop_requests() as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.made
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_another_machine_is_told(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A run from store to model: what it writes, that it learns, that equal settings give equal bytes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training.ranks_worker import job_of
 from tests.training.runs import config, files, make_store, nodule, run
 from toolkit.errors import UsageError
 from toolkit.evaluation.predictions import read_predictions
+from toolkit.inference.predictor import open_predictor, predict_store
 from toolkit.loading.split_file import read_split
 from toolkit.models.folder import load_model, read_model_file
 from toolkit.store import Store
+from toolkit.training.config import TrainConfig
+from toolkit.training.loss import objective
+from toolkit.training.ranks import Ranks
 from toolkit.training.record import read_records
 
 
@@ -136,6 +142,62 @@ def test_networks_of_monai_train_by_import_path(
     assert file.architecture["name"] == name
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augment": {"mask_mode": "hard"}},
+        {"augment": {"mask_mode": "soft", "edge_mm": 2.0}},
+        {"augment": {"mask_mode": "channel"}},
+        {"augment": {"preset": "strong"}},
+        {"augment": {"preset": "none", "window_hu": False}},
+        {"input": {"size": 15}},
+    ],
+    ids=str,
+)
+def test_a_model_predicts_what_training_saw(store: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    run(store, tmp_path / "run", config(epochs=1, **changes))
+    predictions = read_predictions(tmp_path / "run" / "predictions_val.csv")
+    opened = Store.open(store)
+    number = {each.nodule_id: k for k, each in enumerate(opened.nodules)}
+    index = np.array([number[name] for name in predictions.nodule_id.tolist()])
+    scores = predict_store(open_predictor(tmp_path / "run" / "model", "cpu"), opened, index)
+    np.testing.assert_allclose(scores.logit, predictions.logit, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(scores.decision, predictions.decision)
+
+
+def loss_apart(store: Path, settings: TrainConfig) -> float:
+    """Return how far, to first order, losses may be apart where batches are as far apart as those of DALI."""
+    job = job_of(Store.open(store), settings, Ranks())
+    other = replace(job, machine=replace(job.machine, loader="dali"))
+    network, most = job.network().train(), 0.0
+    with job.open_loader() as fused, other.open_loader() as dali:
+        for ours, theirs in zip(fused.epoch(0), dali.epoch(0), strict=True):
+            image = ours.image.clone().requires_grad_()
+            objective(network(image, None), ours.label, job.balance, 0.0).backward()
+            assert image.grad is not None
+            most = max(most, float(image.grad.abs().sum() * (ours.image - theirs.image).abs().max()))
+    return most
+
+
+@pytest.mark.parametrize("mask_mode", ["none", "channel"])
+def test_dali_teaches_the_same(store: Path, tmp_path: Path, mask_mode: str) -> None:
+    pytest.importorskip("nvidia.dali")
+    # weights that stand still: the mean loss of an epoch is that of its batches
+    settings = config(
+        epochs=1,
+        augment={"preset": "default", "mask_mode": mask_mode},
+        optimizer={"lr": 1e-12},
+        model={"name": "densenet-small", "dropout": 0.0},
+    )
+    for loader in ("fused", "dali"):
+        run(store, tmp_path / loader, settings, loader=loader)
+    fused, dali = (read_records(tmp_path / loader / "metrics.jsonl")[0] for loader in ("fused", "dali"))
+    allowed = loss_apart(store, settings) + 1e-6  # and the rounding of sums near 1
+    assert dali.train_loss == pytest.approx(fused.train_loss, abs=allowed)
+    assert dali.val.loss == pytest.approx(fused.val.loss, abs=allowed)
+    assert "DALI" in json.loads((tmp_path / "dali" / "environment.json").read_text())["loader"]
+
+
 def test_ratings_between_teach_without_being_scored(tmp_path: Path) -> None:
     ratings = [1.0, 3.0, 5.0]
     given = [
@@ -169,6 +231,18 @@ def test_cross_validation_judges_every_nodule_once_a_repeat(store: Path, tmp_pat
     file = read_model_file(out / "model")
     assert len(file.members) == 4
     assert file.calibration.method == "none"
+    # chosen on logits of all folds at one share of malignant nodules
+    logit = np.concatenate([
+        read_model_file(fold / "model").calibration.logit(
+            read_predictions(fold / "predictions_test.csv").logit, file.plain_prior
+        )
+        for fold in sorted((out / "folds").iterdir())
+    ])  # fmt: skip
+    assert not np.any(logit == file.threshold)
+    called = logit >= file.threshold
+    right = [(called[predictions.label == k] == k).mean() for k in (0, 1)]
+    best = max(np.mean([((logit >= t)[predictions.label == k] == k).mean() for k in (0, 1)]) for t in logit)
+    assert np.mean(right) == pytest.approx(best)
     for k, name in enumerate(file.members):
         assert (out / "folds" / name / "model" / "model.json").exists(), k
     # none of a fold's test nodules taught it or chose its threshold

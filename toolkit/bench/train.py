@@ -19,7 +19,7 @@ from toolkit.models.registry import build
 from toolkit.training.balance import Balancing
 from toolkit.training.config import from_table
 from toolkit.training.learner import Learner
-from toolkit.training.precision import WRONG, Amp, Decision, Mode, gradient_error
+from toolkit.training.precision import Amp, Decision, Mode
 
 if TYPE_CHECKING:
     import torch
@@ -126,16 +126,7 @@ def amps(bench: Bench) -> list[Amp]:
     base: Amp = bench.decision.amp
     if bench.kind == "cuda":
         return list(dict.fromkeys([base, "float16", "float32"]))
-    return [base, "bfloat16"] if base == "float32" and _has_bfloat16() else [base, "float32"]
-
-
-def _has_bfloat16() -> bool:
-    import torch
-
-    able = any(
-        getattr(torch.cpu, probe, bool)() for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
-    return able and gradient_error("cpu") <= WRONG
+    return list(dict.fromkeys([base, "float32"]))
 
 
 def measure(bench: Bench) -> list[Figure]:

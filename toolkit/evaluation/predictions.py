@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from sys import float_info
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, UsageError
+from toolkit.evaluation.labels import LabelRule
+from toolkit.store import Nodule
 from toolkit.store.files import write_atomic
 
 Floats = NDArray[np.float64]
@@ -61,6 +64,39 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.nodule_id)
+
+
+def of_nodules(
+    nodules: Sequence[Nodule],
+    partition: str,
+    rule: LabelRule,
+    *,
+    logit: Floats,
+    calibrated: Floats,
+    probability: Floats,
+    threshold: float,
+) -> Predictions:
+    """Return what one model said of n nodules, with what is known of them; see `Predictions`."""
+    target = rule.targets(nodules)
+    return Predictions(
+        partition=np.full(len(nodules), partition),
+        nodule_id=np.array([nodule.nodule_id for nodule in nodules], np.str_),
+        case_id=np.array([nodule.case_id for nodule in nodules], np.str_),
+        patient_id=np.array([nodule.patient_id for nodule in nodules], np.str_),
+        target=target,
+        label=rule.classes(target),
+        logit=logit,
+        calibrated=calibrated,
+        probability=probability,
+        threshold=np.full(len(nodules), threshold),
+        decision=(logit >= threshold).astype(np.int64),
+        diameter_mm=diameters(nodules),
+    )
+
+
+def diameters(nodules: Sequence[Nodule]) -> Floats:
+    """Return diameters in mm, float64 (n,); NaN where nobody measured one."""
+    return np.array([np.nan if n.diameter_mm is None else n.diameter_mm for n in nodules], np.float64)
 
 
 COLUMNS = tuple(field.name for field in fields(Predictions))

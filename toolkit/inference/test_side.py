@@ -16,7 +16,13 @@ from toolkit.evaluation.calibration import log_odds, sigmoid
 from toolkit.evaluation.evaluate import evaluate
 from toolkit.evaluation.evaluation import Evaluation, write_evaluation
 from toolkit.evaluation.labels import LabelRule
-from toolkit.evaluation.predictions import Predictions, read_predictions, write_predictions
+from toolkit.evaluation.predictions import (
+    Predictions,
+    diameters,
+    of_nodules,
+    read_predictions,
+    write_predictions,
+)
 from toolkit.inference.predictor import (
     Predictor,
     check_prevalence,
@@ -29,7 +35,7 @@ from toolkit.loading.split import Partition, Split, indices
 from toolkit.loading.split_file import read_split
 from toolkit.models.folder import ModelFile
 from toolkit.progress import bar
-from toolkit.store import Nodule, Store
+from toolkit.store import Store
 from toolkit.store.files import write_atomic
 from toolkit.store.format import digest
 from toolkit.store.scans import source_spacing
@@ -141,21 +147,14 @@ def read_looks(run: RunFolder) -> list[Look]:
 
 def as_predictions(scores: Scores, partition: str, rule: LabelRule) -> Predictions:
     """Return scores of one partition with what is known of the nodules, to be evaluated."""
-    nodules = scores.nodules
-    targets = rule.targets(nodules)
-    return Predictions(
-        partition=np.array([partition] * len(scores), np.str_),
-        nodule_id=_texts(nodules, "nodule_id"),
-        case_id=_texts(nodules, "case_id"),
-        patient_id=_texts(nodules, "patient_id"),
-        target=targets,
-        label=rule.classes(targets),
+    return of_nodules(
+        scores.nodules,
+        partition,
+        rule,
         logit=scores.logit,
         calibrated=scores.calibrated,
         probability=scores.probability,
-        threshold=np.full(len(scores), scores.threshold),
-        decision=scores.decision,
-        diameter_mm=_diameters(nodules),
+        threshold=scores.threshold,
     )
 
 
@@ -198,7 +197,7 @@ def _baseline(found: Predictions, split: Split, store: Store, rule: LabelRule) -
     logit = np.full(len(found), np.nan)
     for part in split.partitions:
         nodules = [store.nodules[i] for i in indices(store, part.train).tolist()]
-        model = fit_diameter(_diameters(nodules), rule.classes(rule.targets(nodules)))
+        model = fit_diameter(diameters(nodules), rule.classes(rule.targets(nodules)))
         here = found.partition == part.name
         logit[here] = model.logit(found.diameter_mm[here])
     return logit
@@ -251,11 +250,3 @@ def _remembered(run: RunFolder) -> Path:
         action = "Nothing done; name the store with --store"
         what = "the run does not say where its store is"
         raise UsageError(Problem("E-RUN-001", what, action=action, files=(str(path),))) from error
-
-
-def _texts(nodules: tuple[Nodule, ...], name: str) -> NDArray[np.str_]:
-    return np.array([getattr(nodule, name) for nodule in nodules], np.str_)
-
-
-def _diameters(nodules: "list[Nodule] | tuple[Nodule, ...]") -> Floats:
-    return np.array([np.nan if n.diameter_mm is None else n.diameter_mm for n in nodules], np.float64)

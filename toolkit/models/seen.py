@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.evaluation.predictions import diameters
 from toolkit.models.folder import Range
 from toolkit.store import Store
 from toolkit.store.scans import source_spacing
@@ -24,9 +25,8 @@ def features(store: Store, index: NDArray[np.int64]) -> dict[str, Floats]:
     spacing = source_spacing(store)
     unknown = (np.nan, np.nan)
     scans = np.array([spacing.get(nodule.case_id, unknown) for nodule in nodules], np.float64).reshape(-1, 2)
-    diameter = [np.nan if nodule.diameter_mm is None else nodule.diameter_mm for nodule in nodules]
     return {
-        "diameter_mm": np.array(diameter, np.float64),
+        "diameter_mm": diameters(nodules),
         "mean_hu": measure(store, index, ("mean_hu",))[:, 0],
         "slice_spacing_mm": scans[:, 0],
         "pixel_spacing_mm": scans[:, 1],

@@ -8,38 +8,27 @@ import numpy as np
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.predictions import Predictions, read_predictions, write_predictions
 from toolkit.evaluation.thresholds import choose
-from toolkit.models.folder import ModelFile, Range, read_model_file, write_ensemble
+from toolkit.models.folder import Range, read_model_file, write_ensemble
 from toolkit.training.run_folder import RunFolder
 
 
-def pool(run: RunFolder) -> Predictions:
-    """Write the out-of-fold predictions of all folds as the run's test predictions, and return them.
+def write_folds_as_one(run: RunFolder, prevalence: float | None) -> None:
+    """Write the pooled out-of-fold predictions of a cross-validation, and its models as one ensemble.
 
-    Each line keeps its own fold's calibration and frozen threshold.
+    Each line of the predictions keeps its own fold's calibration and frozen threshold. The ensemble's raw
+    logit is the mean of its members' calibrated logits at `plain_prior`; its threshold is chosen on the
+    out-of-fold logits at that share: no nodule was seen by the model that judged it.
     """
-    parts = [read_predictions(fold.predictions("test")) for fold in run.folds()]
-    columns = {
-        each.name: np.concatenate([getattr(part, each.name) for part in parts])
-        for each in fields(Predictions)
-    }
-    pooled = Predictions(**columns)
+    folds = run.folds()
+    parts = [read_predictions(fold.predictions("test")) for fold in folds]
+    columns = (np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Predictions))
+    pooled = Predictions(*columns)
     write_predictions(run.predictions("test"), pooled)
-    return pooled
-
-
-def write_model_of_folds(run: RunFolder, pooled: Predictions, prevalence: float | None) -> ModelFile:
-    """Write the ensemble as the run's ``model/``.
-
-    Its raw logit is the mean of its members' calibrated logits at `plain_prior`. Its threshold is chosen on
-    the pooled out-of-fold predictions, each of a single member: no nodule was seen by the model that judged
-    it.
-    """
-    files = {fold.path.name: read_model_file(fold.model) for fold in run.folds()}
-    members = list(files.values())
+    members = [read_model_file(fold.model) for fold in folds]
     first = members[0]
     plain = float(np.mean([file.plain_prior for file in members]))
-    _, patient = np.unique(pooled.patient_id, return_inverse=True)
-    chosen = choose(first.goal, pooled.calibrated, pooled.label, patient, prevalence)
+    logit = [file.calibration.logit(part.logit, plain) for file, part in zip(members, parts, strict=True)]
+    chosen = choose(first.goal, np.concatenate(logit), pooled.label, pooled.patient_id, prevalence)
     file = replace(
         first,
         architecture={},
@@ -54,10 +43,9 @@ def write_model_of_folds(run: RunFolder, pooled: Predictions, prevalence: float 
             "partition": f"{len(members)} folds",
             "epoch": [file.provenance["epoch"] for file in members],
         },
-        members=tuple(files),
+        members=tuple(fold.path.name for fold in folds),
     )
-    write_ensemble(run.model, file, {name: run.path / "folds" / name / "model" for name in files})
-    return file
+    write_ensemble(run.model, file, {fold.path.name: fold.model for fold in folds})
 
 
 def _widest(ranges: Sequence[Mapping[str, Range]]) -> dict[str, Range]:

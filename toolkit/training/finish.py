@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.evaluation.calibration import fit
-from toolkit.evaluation.predictions import Predictions, write_predictions
+from toolkit.evaluation.predictions import Predictions, of_nodules, write_predictions
 from toolkit.evaluation.thresholds import choose
 from toolkit.loading.split import indices
 from toolkit.models.folder import InputContract, ModelFile, write_model
@@ -101,20 +101,12 @@ def predictions(
     job: Job, file: ModelFile, index: NDArray[np.int64], logit: NDArray[np.float64]
 ) -> Predictions:
     """Return predictions of nodules of the store from their raw logits."""
-    nodules = [job.store.nodules[i] for i in index.tolist()]
-    diameter = [np.nan if nodule.diameter_mm is None else nodule.diameter_mm for nodule in nodules]
-    n = len(nodules)
-    return Predictions(
-        partition=np.full(n, job.sides.partition.name),
-        nodule_id=np.array([nodule.nodule_id for nodule in nodules], np.str_),
-        case_id=np.array([nodule.case_id for nodule in nodules], np.str_),
-        patient_id=np.array([nodule.patient_id for nodule in nodules], np.str_),
-        target=job.sides.target[index],
-        label=job.sides.label[index],
+    return of_nodules(
+        [job.store.nodules[i] for i in index.tolist()],
+        job.sides.partition.name,
+        file.labels,
         logit=logit,
         calibrated=file.calibration.logit(logit, file.plain_prior),
         probability=file.calibration.probability(logit, file.prevalence),
-        threshold=np.full(n, file.threshold),
-        decision=(logit >= file.threshold).astype(np.int64),
-        diameter_mm=np.array(diameter, np.float64),
+        threshold=file.threshold,
     )

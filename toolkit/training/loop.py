@@ -64,10 +64,10 @@ def train_partition(
     learner, history = job.learner(), History()
     saver = Saver(job, learner, environment)
     at, notes = saver.restore(history) if resume else (Position(), [])
-    if at.finished:
-        return
     both = np.concatenate([job.sides.validation, job.sides.probe])
     with watch(job, history.records) as shown, job.view(both) as view:
+        if at.finished:  # all but what comes after the last epoch: the watchers have seen that one now
+            return
         for note in (*_opening(job, environment), *notes):
             shown.note(note)
         for epoch in range(at.epoch, job.config.epochs):
@@ -118,11 +118,13 @@ def _teach(
             shown.note(f"compiled in {time.monotonic() - begun - waited:.0f} s")
         shown.batch(job.config.batch, waited)
         done = step + 1
-        if done % CHECK_EVERY == 0 or done == learner.steps or request.made or saver.due:
+        stop = request.made
+        save = stop or saver.due  # asked once: nothing may be saved whose loss was not looked at
+        if save or done % CHECK_EVERY == 0 or done == learner.steps:
             _refuse_bad_loss(job, learner, epoch, done)
-        if done < learner.steps and (request.made or saver.due):
+        if save and done < learner.steps:
             saver.within_epoch(Position(epoch, done))
-            if request.made:
+            if stop:
                 raise KeyboardInterrupt
         begun = time.monotonic()
 
@@ -133,7 +135,7 @@ def _refuse_bad_loss(job: Job, learner: Learner, epoch: int, steps: int) -> None
         return
     index, _ = job.sampler.batch(epoch, bad)
     ids = [job.store.nodules[i].nodule_id for i in index.tolist()]
-    path = job.folder.path / "bad_batch.json"
+    path = job.folder.bad_batch
     value = {"epoch": epoch + 1, "step": bad, "nodule_ids": ids, "rank": job.machine.ranks.rank}
     write_atomic(path, json.dumps(value, indent=2).encode())
     measured = f"epoch {epoch + 1}, step {bad}, {len(ids)} nodules, first {ids[0]}"

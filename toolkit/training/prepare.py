@@ -108,11 +108,12 @@ def _leaves(before: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what a run wrote, and nothing else."""
+    """Remove what a run wrote, and nothing else; looks at a test side stay counted."""
     for each in (folder.path / "checkpoints", folder.path / "folds", folder.tensorboard, folder.model):
         shutil.rmtree(each, ignore_errors=True)
-    files = (folder.metrics, folder.validation_logits, folder.evaluation, folder.split)
-    for file in (*files, folder.predictions("val"), folder.predictions("test"), folder.log / "looks.jsonl"):
+    files = [folder.metrics, folder.validation_logits, folder.evaluation, folder.split, folder.report]
+    files += [folder.bad_batch, folder.predictions("val"), folder.predictions("test")]
+    for file in (*files, folder.log / "times.jsonl", folder.log / "wandb_id"):
         file.unlink(missing_ok=True)
 
 

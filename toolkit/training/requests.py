@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C while training: the step is finished and saved before the process ends."""
+"""SIGTERM and Ctrl-C while training: the step is finished and saved before the process ends.
+
+A second Ctrl-C does not wait; the run goes on from its last checkpoint.
+"""
 
 import signal
 import threading
@@ -23,6 +26,8 @@ def stop_requests() -> Iterator[Request]:
         return
 
     def asked(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and request.made:
+            raise KeyboardInterrupt
         request.made = True
 
     before = {each: signal.signal(each, asked) for each in (signal.SIGTERM, signal.SIGINT)}

@@ -13,7 +13,7 @@ from toolkit.loading.split_file import write_split
 from toolkit.store import Store
 from toolkit.training.balance import balancing
 from toolkit.training.config import TrainConfig
-from toolkit.training.ensemble import pool, write_model_of_folds
+from toolkit.training.ensemble import write_folds_as_one
 from toolkit.training.environment import describe
 from toolkit.training.finish import finish
 from toolkit.training.job import Job, Machine
@@ -70,7 +70,7 @@ def train(
         for job in jobs:
             _one(job, split, asked, request, watch, of_folds=len(jobs) > 1)
         if len(jobs) > 1 and ranks.first:
-            write_model_of_folds(run, pool(run), config.prevalence)
+            write_folds_as_one(run, config.prevalence)
         return {"run": str(run_path), "decided": decision.why, "partitions": [_told(job) for job in jobs]}
 
 

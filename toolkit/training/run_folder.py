@@ -14,6 +14,7 @@ A run::
     predictions_test.csv   written by evaluate; for cross-validation by train: out of fold
     evaluation.json        written by evaluate
     report.html            written by report
+    bad_batch.json         only where a loss was no number: the nodules of that batch
     log/                   times.jsonl, where.json (path of the store), looks.jsonl (looks at the test side)
 
 Cross-validation has ``folds/<partition>/``, each such a run, and at the top config, environment, split, the
@@ -100,6 +101,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"
+
+    @property
+    def bad_batch(self) -> Path:
+        """The nodules of a batch whose loss was no number."""
+        return self.path / "bad_batch.json"
 
     @property
     def log(self) -> Path:

@@ -1,7 +1,7 @@
 """What is kept of a run while it trains, and how it is taken up again.
 
-The order of writing is: selected weights, checkpoint, curves. A process that is killed between two of them
-makes the epoch again from the checkpoint before, bit for bit, and writes all of them once more.
+The order of writing is: selected weights, checkpoint, curves. A process killed before the checkpoint makes
+the epoch again from the one before, bit for bit; one killed after it writes the curves from it.
 """
 
 import time
@@ -86,6 +86,8 @@ class Saver:
         history.logits += list(logits.numpy())
         history.moves += list(moves.numpy())
         self._history = history
+        if self._job.machine.ranks.first and history.records:
+            self._write_curves()
         notes = [f"resumes at epoch {state['position']['epoch'] + 1}, step {state['position']['step']}"]
         found = differences(state["environment"], self._environment)
         if found:
@@ -106,8 +108,11 @@ class Saver:
             state = {"identity": self._identity, "epoch": at.epoch}
             checkpoint.save(folder.best, learner.average.module.state_dict(), state)
         self._save(at)
-        write_records(folder.metrics, history.records)
-        write_logits(folder.validation_logits, history.logits)
+        self._write_curves()
+
+    def _write_curves(self) -> None:
+        write_records(self._job.folder.metrics, self._history.records)
+        write_logits(self._job.folder.validation_logits, self._history.logits)
 
     def _save(self, at: Position) -> None:
         import torch
