@@ -9,7 +9,7 @@ weights give the same logits. Number types and compilers that this device has no
 import argparse
 import sys
 import tempfile
-import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,12 @@ import torch
 from monai.networks.nets import DenseNet as MonaiDenseNet
 
 from benchmarks import RESULTS
-from toolkit.bench.data import endless, noise_store
+from toolkit.bench.data import endless, noise_store, plan_of
 from toolkit.bench.record import Figure, append, default_path, figure, line
+from toolkit.bench.stopwatch import Effort, in_turns, rates
 from toolkit.device import resolve
 from toolkit.loading.augment import preset
 from toolkit.loading.open import open_loader
-from toolkit.loading.plan import Plan
-from toolkit.loading.sampler import SequentialSampler, members
 from toolkit.models.densenet import SIZES
 from toolkit.models.registry import build
 from toolkit.training.balance import Balancing
@@ -36,7 +35,7 @@ from toolkit.training.precision import WRONG, Decision, decide, gradient_error
 
 BOUND = 1e-3
 """Of the largest logit: float32 sums of a hundred layers in another order."""
-STEPS, LEAST_S = 5, 2.0
+WARM, READ, LOADED = 2, 16, 32
 Step = Callable[[], None]
 
 
@@ -112,69 +111,43 @@ def arms(model: str, image: torch.Tensor, target: torch.Tensor, *, compiled: boo
     return found
 
 
-def timed(step: Step, device: torch.device, least_s: float) -> float:
-    """Return seconds a step, the device idle at both ends."""
-
-    def idle() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    idle()
-    begun, count = time.perf_counter(), 0
-    while count < STEPS or time.perf_counter() - begun < least_s:
-        step()
-        count += 1
-    idle()
-    return (time.perf_counter() - begun) / count
-
-
 def measure(
-    model: str, size: int, batch: int, device: torch.device, turns: int, *, compiled: bool, least_s: float
+    model: str, size: int, batch: int, device: torch.device, turns: int, *, compiled: bool
 ) -> list[Figure]:
     """Return samples a second of every arm, ratios to MONAI's, and of the loader."""
     image = torch.rand(batch, 1, size, size, size, device=device)
     target = (torch.arange(batch, device=device) % 2).float()
+    kind: Any = device.type
     steps = arms(model, image, target, compiled=compiled)
-    for step in steps.values():
-        step()  # compiles, picks algorithms
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(turns):
-        for name, step in steps.items():
-            rates[name].append(batch / timed(step, device, least_s))
-    what = f"{model}, {size}^3, batch {batch}, {device.type}, resident batch"
-    found = [figure(f"step/{name}", values, "samples/s", what) for name, values in rates.items()]
-    plain = rates["monai eager float32"]
-    for name, values in rates.items():
-        if name.startswith("toolkit"):
-            ratio = [a / b for a, b in zip(values, plain, strict=True)]
-            found.append(figure(f"step.ratio/{name} / monai eager float32", ratio, "x", what))
-    best = max((values for name, values in rates.items() if name.startswith("toolkit")), key=np.median)
-    loader = loader_rates(device, turns)
+    works = {name: lambda turn, step=step: step() for name, step in steps.items()}
+    # the first call compiles and picks algorithms
+    taken = in_turns(works, Effort(turns, 0.0, warm=WARM), kind)
+    found_rates = {name: rates(seconds, batch) for name, seconds in taken.items()}
+    what = f"{model}, {size}^3, batch {batch}, {kind}, resident batch"
+    found = [figure(f"step/{name}", each, "samples/s", what) for name, each in found_rates.items()]
+    plain = found_rates["monai eager float32"]
+    ours = {name: each for name, each in found_rates.items() if name.startswith("toolkit")}
+    for name, each in ours.items():
+        ratio = [a / b for a, b in zip(each, plain, strict=True)]
+        found.append(figure(f"step.ratio/{name} / monai eager float32", ratio, "x", what))
+    loader = loader_rates(kind, turns)
     found.append(figure("step/loader alone", loader, "samples/s", "64^3 of 96^3 crops, default augmentation"))
     if size == 64:
+        best = max(ours.values(), key=np.median)
         ratio = [a / b for a, b in zip(loader, best, strict=True)]
         found.append(figure("step.ratio/loader / fastest step", ratio, "x", f"goal 10x; {what}"))
     return found
 
 
-def loader_rates(device: torch.device, turns: int) -> list[float]:
-    """Return samples a second of the loader that this device gets."""
-    kind: Any = device.type
+def loader_rates(kind: Any, turns: int) -> list[float]:
+    """Return samples a second of the loader that this device gets, over `READ` batches a turn."""
     with tempfile.TemporaryDirectory() as folder:
-        store = noise_store(Path(folder) / "store", 128, 64, 16)
-        sampler = SequentialSampler(members(store.nodules, np.arange(len(store))), batch=32)
-        plan = Plan(store, sampler, preset("default"), 64, 0, "float32" if kind == "cpu" else "bfloat16")
+        store = noise_store(Path(folder) / "store", 4 * LOADED, 64, 16)
+        plan = plan_of(store, preset("default"), 64, LOADED, "float32" if kind == "cpu" else "bfloat16")
         with open_loader(plan, "auto", kind) as loader:
-            batches, rates = endless(loader), []
-            for _ in islice(batches, 4):
-                pass
-            for _ in range(turns):
-                begun = time.perf_counter()
-                count = sum(len(each.index) for each in islice(batches, 16))
-                if kind == "cuda":
-                    torch.cuda.synchronize()
-                rates.append(count / (time.perf_counter() - begun))
-    return rates
+            batches = endless(loader)
+            work = {"loader": lambda turn: deque(islice(batches, READ), maxlen=0)}
+            return rates(in_turns(work, Effort(turns, 0.0), kind)["loader"], READ * LOADED)
 
 
 def main() -> int:
@@ -184,7 +157,7 @@ def main() -> int:
     parser.add_argument("--model", choices=[*SIZES], default="densenet121")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -195,9 +168,7 @@ def main() -> int:
         print("gate is red: no figures", file=sys.stderr)
         return 1
     compiled = device.type == "cuda" if args.compiled is None else args.compiled
-    figures = measure(
-        args.model, args.size, args.batch, device, args.turns, compiled=compiled, least_s=LEAST_S
-    )
+    figures = measure(args.model, args.size, args.batch, device, args.turns, compiled=compiled)
     for found in figures:
         print(line(found))
     kind: Any = device.type

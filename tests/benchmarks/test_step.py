@@ -22,7 +22,7 @@ def _scaled(name: str, channels: int) -> torch.nn.Module:
 
 def test_every_arm_is_measured() -> None:
     device = torch.device("cpu")
-    found = step.measure("densenet-small", 16, 4, device, 2, compiled=False, least_s=0.0)
+    found = step.measure("densenet-small", 16, 4, device, 2, compiled=False)
     by_name = {each.name: each for each in found}
     assert by_name["step/monai eager float32"].unit == "samples/s"
     ratio = by_name["step.ratio/toolkit eager float32 / monai eager float32"]
