@@ -117,7 +117,6 @@ CODES = {
     "E-TRAIN-005": "too few nodules to validate on",
     "E-CKPT-001": "the checkpoint cannot be read",
     "E-CKPT-002": "the checkpoint is of another model or configuration",
-    "E-CKPT-003": "the checkpoint is of another machine or version",
     "E-EVAL-001": "too few nodules of a class to evaluate",
     "E-EVAL-002": "predictions cannot be read",
     "E-EVAL-003": "there is no test side",

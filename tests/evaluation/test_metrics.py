@@ -15,7 +15,6 @@ from toolkit.evaluation.metrics import (
     auroc,
     average_precision,
     count,
-    epochs_apart,
     measure,
     paired,
     ranking,
@@ -222,4 +221,4 @@ def test_a_lucky_peak_lies_within_the_noise_and_a_worse_epoch_does_not() -> None
     best = int(np.argmax([reference.roc_auc_score(label, each) for each in epochs]))
     inside = within_noise(epochs.astype(np.float32), label, patient, best)
     assert inside.tolist() == [False] + [True] * 5
-    assert epochs_apart(epochs.astype(np.float32), label, patient, best, 0).low > 0
+    assert paired("auroc", epochs[best], epochs[0], label, patient).low > 0

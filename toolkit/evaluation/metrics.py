@@ -222,21 +222,6 @@ def paired(
     return interval(value[0], drawn[:, 0])
 
 
-def epochs_apart(
-    logits: NDArray[np.floating],
-    label: Floats,
-    patient: NDArray[np.generic],
-    a: int,
-    b: int,
-    metric: Metric = "auroc",
-    draws: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Return metric(epoch a) - metric(epoch b) from ``validation_logits.npy``, (epochs, n); rows from 0."""
-    wide = logits[[a, b]].astype(np.float64)
-    return paired(metric, wide[0], wide[1], label, patient, draws, seed)
-
-
 def within_noise(
     logits: NDArray[np.floating],
     label: Floats,
