@@ -124,11 +124,11 @@ def monai(threads: int, name: str) -> "Run":
 
     def one(work: "Work", k: int) -> Any:
         table, side = work.table, work.images.shape[1]
-        image = torch.from_numpy(work.images[k]).to(torch.float32)[None]
+        image = torch.as_tensor(work.images[k]).to(torch.float32)[None]
         if name == "elastic":
             warp = Rand3DElastic(
                 (4, 5), (50, 100), prob=1.0, rotate_range=(0.2,) * 3, scale_range=(0.1,) * 3,
-                spatial_size=(table.size,) * 3, padding_mode="border",
+                spatial_size=(table.size,) * 3, padding_mode="border", device=image.device,
             )  # fmt: skip
             v = warp(image)
         else:
@@ -137,8 +137,11 @@ def monai(threads: int, name: str) -> "Run":
             affine = np.eye(4)
             affine[:3, :3] = linear
             affine[:3, 3] = linear @ np.full(3, middle) + table.matrix[k, :, 3] - (side - 1) / 2
-            spatial = (table.size,) * 3
-            v = Affine(affine=affine, spatial_size=spatial, padding_mode="border", image_only=True)(image)
+            warp = Affine(
+                affine=affine, spatial_size=(table.size,) * 3, padding_mode="border", image_only=True,
+                device=image.device,
+            )  # fmt: skip
+            v = warp(image)
         low, width = float(table.low_hu[k]), float(table.width_hu[k])
         v = ScaleIntensityRange(low, low + width, 0.0, 1.0, clip=True)(v)
         v = v * float(table.gain[k]) + float(table.bias[k])
