@@ -1,7 +1,7 @@
 """The augmentation of `benchmarks.peers.augment` by those who work on whole batches: Kornia, BatchAug, torch.
 
-On a CPU each sample is a batch of its own, from a thread pool: faster than whole batches and torch's own
-threads (Kornia 1.6 times, BatchAug too). On a GPU a batch is a batch.
+On a CPU each sample is a batch of its own, from a thread pool, which is 1.6 times as fast as whole batches
+and torch's own threads, for Kornia and BatchAug alike. On a GPU a batch is a batch.
 
 BatchAug is in no package index; it is measured where it can be imported: put the folder that holds its
 package (github halleewong/batchaug) into ``PYTHONPATH``.
