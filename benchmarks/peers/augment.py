@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import RESULTS
 from benchmarks.peers import augment_batched as batched
 from benchmarks.peers import augment_peers as peers
 from benchmarks.peers.gate import UnequalError
 from kernels.augment import Rows, augment
 from toolkit.bench import record
 from toolkit.bench.machine import Kind
-from toolkit.bench.record import Figure, figure
+from toolkit.bench.record import Figure, default_path, figure
 from toolkit.bench.stopwatch import Effort, in_turns, rates
 from toolkit.loading.augment import AugmentConfig, preset
 from toolkit.loading.draw import CropGeometry, draw
@@ -77,8 +78,9 @@ def main() -> None:
         for found in measure(name, args.threads, args.rounds, args.device):
             print(record.line(found), flush=True)
             figures.append(found)
-    if args.out:
-        record.append(figures, args.out, args.device)
+    out = args.out or (default_path(RESULTS, "cuda") if args.device == "cuda" else None)
+    if out:
+        record.append(figures, out, args.device)
 
 
 def config(name: str) -> AugmentConfig:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import step
+from benchmarks import RESULTS, step
 from benchmarks.peers import copies
 from benchmarks.peers import luna25_baseline as recipe
 from benchmarks.peers.gate import UnequalError
@@ -39,7 +39,7 @@ from benchmarks.peers.luna25_sides import (
     their_step,
 )
 from toolkit.bench import record
-from toolkit.bench.record import Figure, figure
+from toolkit.bench.record import Figure, default_path, figure
 from toolkit.device import resolve
 from toolkit.loading.augment import AugmentConfig
 from toolkit.loading.fused import FusedLoader
@@ -83,13 +83,17 @@ def main() -> None:
         figures = measure(archive, Path(work), settings)
     for found in figures:
         print(record.line(found))
-    if args.out:
-        record.append(figures, args.out, settings.device)  # type: ignore[arg-type]
+    out = args.out or (default_path(RESULTS, "cuda") if settings.device == "cuda" else None)
+    if out:
+        record.append(figures, out, settings.device)
 
 
 def measure(archive: Archive, work: Path, settings: Settings) -> list[Figure]:
     """Check equality, then measure all sides in turn; raises `UnequalError` before any time."""
-    figures = gate(archive, work, settings)
+    fine_mm = float(np.linalg.norm(recipe.read(sources(archive)[0])[1][:3, :3], axis=0).min())
+    # compiles the kernels, too, so that no measured run has to
+    fine = preprocessed(archive, work / "fine", settings, fine_mm, 0)
+    figures = gate(archive, fine, fine_mm, settings)
     taken: dict[str, dict[str, list[float]]] = {side: {} for side in SIDES}
     steps = {side: our_step(settings) if side == "toolkit" else their_step(settings) for side in SIDES}
     for turn in range(settings.turns):
@@ -121,7 +125,11 @@ def one_turn(
         in_flight = 2 * settings.workers + 1
         loaded = rate(lambda n: [None for _ in islice(batches, n)], in_flight, settings)
         both = rate(lambda n: [train(*each) for each in islice(batches, n)], in_flight, settings)
-    return {"once": once, "step": alone, "loader": loaded, "train": both}
+    found = {"once": once, "step": alone, "loader": loaded, "train": both}
+    if side == "toolkit":
+        apart = difference_hu(prepared, sources(archive)[0], settings.voxel_mm, settings.size)
+        found["apart"] = float(apart.mean())
+    return found
 
 
 def rate(work: Callable[[int], object], warm: int, settings: Settings) -> float:
@@ -136,34 +144,34 @@ def rate(work: Callable[[int], object], warm: int, settings: Settings) -> float:
     return settings.batches * settings.batch / seconds
 
 
-def gate(archive: Archive, work: Path, settings: Settings) -> list[Figure]:
-    """Return how patches differ at the recipe's voxels; raises `UnequalError` where equal ones must be.
+def gate(archive: Archive, store: Store, voxel_mm: float, settings: Settings) -> list[Figure]:
+    """Return how far patches are apart; raises `UnequalError` beyond rounding, and where logits differ.
 
-    Equal are patches at the scan's finest spacing, where no axis is filtered, and logits.
+    The store's voxels are the scan's finest spacing, so that no axis is filtered; nothing is turned or moved.
     """
     worst = step.gate(settings.model, torch.rand(2, 1, *(settings.size,) * 3))
     if not worst <= step.BOUND:
         raise UnequalError(f"logits of the same weights differ by {worst:.1e} of the largest")
     whole = sources(archive)[0]
-    fine_mm = float(np.linalg.norm(recipe.read(whole)[1][:3, :3], axis=0).min())
-    (work / "gate").mkdir()
-    block = recipe.cut_block(whole, str(work / "gate" / "block.npy"))
     figures = []
-    for voxel_mm in (fine_mm, settings.voxel_mm):
-        store = preprocessed(archive, work / "gate" / f"at-{voxel_mm:.3f}", settings, voxel_mm, 0)
-        ours = plain_patch(store, settings.size)
-        for name, source in (("scans", whole), ("blocks", block)):
-            theirs = recipe.patch(source, settings.size, voxel_mm, None)
-            apart = WIDTH_HU * np.abs(ours - theirs.reshape(ours.shape))
-            if voxel_mm == fine_mm and not apart.max() <= EQUAL_HU:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in (
+            ("scans", whole),
+            ("blocks", recipe.cut_block(whole, str(Path(folder) / "block.npy"))),
+        ):
+            apart = difference_hu(store, source, voxel_mm, settings.size)
+            if not apart.max() <= EQUAL_HU:
                 raise UnequalError(f"{name}: patches differ by {apart.max():.2f} HU at {voxel_mm:.3f} mm")
-            note = "equality gate" if voxel_mm == fine_mm else "ours is filtered where it is coarser"
-            about = f"luna25/difference-{voxel_mm:.2f}mm/{name}"
-            figures.append(figure(f"{about}/mean", [float(apart.mean())], "HU", note))
-            figures.append(figure(f"{about}/largest", [float(apart.max())], "HU", note))
-    shutil.rmtree(work / "gate")
-    print(f"equal: patches at {fine_mm:.3f} mm, and logits to {worst:.1e}", file=sys.stderr)
+            about = f"at the finest spacing, {voxel_mm:.3f} mm"
+            figures.append(figure(f"luna25/difference/{name}/largest", [float(apart.max())], "HU", about))
+    print(f"equal: patches at {voxel_mm:.3f} mm, and logits to {worst:.1e}", file=sys.stderr)
     return figures
+
+
+def difference_hu(store: Store, source: recipe.Source, voxel_mm: float, size: int) -> NDArray[np.float64]:
+    """Return by how many HU, window and all, the plain patches of a store and of the recipe differ."""
+    theirs = recipe.patch(source, size, voxel_mm, None)[0]
+    return WIDTH_HU * np.abs(plain_patch(store, size).astype(np.float64) - theirs)
 
 
 def plain_patch(store: Store, size: int) -> NDArray[np.float32]:
@@ -179,7 +187,8 @@ def summary(taken: Rates, nodules: int, settings: Settings) -> list[Figure]:
         f"{nodules} scans, warm page cache, {settings.model}, {settings.size}^3, batch {settings.batch}, "
         f"{settings.workers} processes or threads, {settings.device}"
     )
-    figures = []
+    filtered = "mean at the recipe's voxels: ours is filtered on axes where they are coarser than the scan's"
+    figures = [figure("luna25/difference/toolkit/mean", taken["toolkit"]["apart"][:1], "HU", filtered)]
     for side, found in taken.items():
         for epochs in (1, recipe.EPOCHS):
             seen = epochs * nodules

@@ -123,4 +123,4 @@ def our_step(settings: Settings) -> Step:
     decision = decide(config.compute, settings.device)
     network, device = build(settings.model, 1), torch.device(settings.device)
     learner = Learner(network, config, Balancing("none", 0.5, 0.5), decision, device, settings.batches)
-    return lambda image, label: learner.step(0, 0, image.to(device), label.to(device))
+    return lambda image, label: learner.step(0, 0, image.to(device, decision.dtype), label.to(device))
