@@ -143,9 +143,9 @@ def contenders(name: str, threads: int, device: Kind = "cpu") -> dict[str, Run]:
     makers: dict[str, Callable[[], Run]] = {
         "fused": lambda: fused(threads) if device == "cpu" else fused_on_gpu
     }
-    torch = peers.torch_grid_sample if device == "cpu" else batched.torch_grid_sample
     if name in ("plain", "mask", "gamma", "noise"):
-        makers |= {"torch": lambda: torch(threads, name), "kornia": lambda: batched.kornia(threads, name)}
+        makers["torch"] = lambda: batched.torch_grid_sample(threads, name)
+        makers["kornia"] = lambda: batched.kornia(threads, name)
     # BatchAug's gamma is of each sample's own range, no window's; its elastic takes 28 s a batch on a CPU
     if name in ("plain", "mask", "noise") or (name == "elastic" and device == "cuda"):
         makers["batchaug"] = lambda: batched.batchaug(threads, name)

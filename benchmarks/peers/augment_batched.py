@@ -1,10 +1,10 @@
 """The augmentation of `benchmarks.peers.augment` by those who work on whole batches: Kornia, BatchAug, torch.
 
-On a CPU each sample is a batch of its own, from a thread pool, which is 1.6 times as fast as whole batches
-and torch's own threads, for Kornia and BatchAug alike. On a GPU a batch is a batch.
+On a CPU each sample is a batch of its own, from a thread pool, which is 1.6 times (torch: twice) as fast as
+whole batches and torch's own threads. On a GPU a batch is a batch.
 
-BatchAug is in no package index; it is measured where it can be imported: put the folder that holds its
-package (github halleewong/batchaug) into ``PYTHONPATH``.
+BatchAug is in no package index; it is measured where it can be imported: put a checkout of github
+halleewong/batchaug (9de24f9 was tried) into ``PYTHONPATH``.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Batch = Callable[["Work"], Any]
 
 
 def torch_grid_sample(threads: int, name: str) -> "Run":
-    """Use affine_grid and grid_sample."""
+    """Use affine_grid, grid_sample and arithmetic in place."""
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 

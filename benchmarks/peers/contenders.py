@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import kernels
 from benchmarks.peers.grids import Sample
@@ -123,16 +124,16 @@ def scipy_zoom(sample: Sample) -> Any:
     return ndimage.zoom(sample.hu, 1 / np.diag(sample.matrix[:, :3]), order=1)
 
 
-def unit_grid(sample: Sample, *, align_corners: bool) -> Any:
-    """Return where the target's voxels lie in the brick, xyz, float32 (size, size, size, 3).
+def unit_grid(brick: Sample | kernels.Brick, size: int, *, align_corners: bool) -> NDArray[np.float32]:
+    """Return where the target's voxels lie in the brick, xyz, float32 (1, size, size, size, 3).
 
     As `grid_sample` counts: -1 and 1 are the centres of the outermost voxels, or the outer edges of these.
     """
-    index = np.indices((sample.size,) * 3).reshape(3, -1)
-    at = (sample.matrix[:, :3] @ index + sample.matrix[:, 3:]).reshape(3, *(sample.size,) * 3)
-    side = np.array(sample.hu.shape)[:, None, None, None]
+    index = np.indices((size,) * 3).reshape(3, -1)
+    at = (brick.matrix[:, :3] @ index + brick.matrix[:, 3:]).reshape(3, size, size, size)
+    side = np.array(brick.hu.shape)[:, None, None, None]
     scaled = 2 * at / (side - 1) - 1 if align_corners else (2 * at + 1) / side - 1
-    return np.ascontiguousarray(scaled[::-1].transpose(1, 2, 3, 0), np.float32)
+    return np.ascontiguousarray(scaled[::-1].transpose(1, 2, 3, 0)[None], np.float32)
 
 
 def torch_grid_sample() -> Contender:
@@ -143,7 +144,7 @@ def torch_grid_sample() -> Contender:
 
     def run(sample: Sample) -> Any:
         if id(sample) not in made:
-            made[id(sample)] = torch.from_numpy(unit_grid(sample, align_corners=True))[None]
+            made[id(sample)] = torch.from_numpy(unit_grid(sample, sample.size, align_corners=True))
         volume = torch.from_numpy(sample.hu).to(torch.float32)[None, None]
         grid = made[id(sample)]
         return torch.nn.functional.grid_sample(volume, grid, padding_mode="border", align_corners=True)[0, 0]
@@ -163,7 +164,7 @@ def volresample_grid_sample() -> Contender:
 
     def run(sample: Sample) -> Any:
         if id(sample) not in made:
-            made[id(sample)] = unit_grid(sample, align_corners=False)[None]
+            made[id(sample)] = unit_grid(sample, sample.size, align_corners=False)
         volume = sample.hu.astype(np.float32)[None, None]
         return volresample.grid_sample(volume, made[id(sample)], mode="linear", padding_mode="border")[0, 0]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import kernels
 from benchmarks import RESULTS
+from benchmarks.peers.contenders import unit_grid
 from benchmarks.peers.gate import UnequalError
 from benchmarks.peers.readers import AIR
 from toolkit.bench.data import noise_bricks
@@ -77,19 +78,14 @@ def batch_of(bricks: list[kernels.Brick], size: int, kind: Kind) -> Batch:
         xp = np
     packed = kernels.pack(bricks, size)
     hu = np.stack([brick.hu for brick in bricks])
-    index = np.indices((size,) * 3).reshape(3, -1)
-    grids = []
-    for brick in bricks:
-        at = brick.matrix[:, :3] @ index + brick.matrix[:, 3:]
-        scaled = 2 * at / (np.array(brick.hu.shape)[:, None] - 1) - 1
-        grids.append(scaled[::-1].T.reshape(size, size, size, 3).astype(np.float32))
+    grids = np.concatenate([unit_grid(brick, size, align_corners=True) for brick in bricks])
     return Batch(
         kernels.to_device(packed) if kind == "cuda" else packed,
         xp.asarray(hu),
         [xp.asarray(brick.matrix[:, :3]) for brick in bricks],
         [brick.matrix[:, 3].tolist() for brick in bricks],
         torch.from_numpy(hu).to(kind),
-        torch.from_numpy(np.stack(grids)).to(kind),
+        torch.from_numpy(grids).to(kind),
     )
 
 

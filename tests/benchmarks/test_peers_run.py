@@ -70,7 +70,9 @@ def test_kernel_gate_is_red_when_a_peer_is_half_a_voxel_off(
     kernel.check_peers("oblique", group, {name: getattr(kernel.c, peer)()})
     right = kernel.c.unit_grid
     monkeypatch.setattr(
-        kernel.c, "unit_grid", lambda sample, align_corners: right(sample, align_corners=not align_corners)
+        kernel.c,
+        "unit_grid",
+        lambda brick, size, align_corners: right(brick, size, align_corners=not align_corners),
     )
     with pytest.raises(gate.UnequalError, match=f"{name} differs by"):
         kernel.check_peers("oblique", group, {name: getattr(kernel.c, peer)()})
