@@ -89,7 +89,7 @@ def make(job: Job, work: Work, cache: IndexCache, client: Any) -> Made:
                 shard = running.pop(future)
                 done = _result(future)
                 del future
-                commits.append(committers.submit(_commit, job, work, shard, done))
+                commits.append(committers.submit(commit, job, work, shard, done))
                 _note(run, cache, log, shard, done)
                 advance(len(shard.case_ids), sum(case.bytes_read for case in done.cases))
                 while len(commits) > 2 * COMMITTERS or (commits and commits[0].done()):
@@ -97,8 +97,8 @@ def make(job: Job, work: Work, cache: IndexCache, client: Any) -> Made:
                 if run.stopped:
                     break
                 _send(run, cache, following, running, finished)
-            for commit in commits:
-                commit.result()
+            for committing in commits:
+                committing.result()
         finally:
             with suppress(Exception):  # a lost scheduler has none to cancel
                 client.cancel(list(running), force=True)
@@ -124,19 +124,24 @@ def _send(
         shard = next(following, None)
         if shard is None:
             return
-        task = ShardTask(
-            shard=shard.name,
-            versions=versions(),
-            archive=run.job.archive,
-            store=run.job.store,
-            store_digest=run.store_digest,
-            settings=run.job.settings,
-            keys=tuple((case_id, run.work.keys.get(case_id, "")) for case_id in shard.case_ids),
-            tasks=tuple(veiled(task_of(run.job, run.work, cache, c)) for c in shard.case_ids),
-        )
+        task = shard_task(run.job, run.work, cache, shard, run.store_digest)
         future = run.client.submit(do_shard, task, key=f"toolkit-{run.token}-{shard.name}", pure=False)
         running[future] = shard
         finished.add(future)
+
+
+def shard_task(job: Job, work: Work, cache: IndexCache, shard: PlannedShard, store_digest: str) -> ShardTask:
+    """Return a shard as it travels to a worker."""
+    return ShardTask(
+        shard=shard.name,
+        versions=versions(),
+        archive=job.archive,
+        store=job.store,
+        store_digest=store_digest,
+        settings=job.settings,
+        keys=tuple((case_id, work.keys.get(case_id, "")) for case_id in shard.case_ids),
+        tasks=tuple(veiled(task_of(job, work, cache, case_id)) for case_id in shard.case_ids),
+    )
 
 
 def _result(future: Any) -> ShardDone:
@@ -174,7 +179,7 @@ def _note(run: _Run, cache: IndexCache, log: RunLog, shard: PlannedShard, done: 
         run.bytes_read += made.bytes_read
 
 
-def _commit(job: Job, work: Work, shard: PlannedShard, done: ShardDone) -> None:
+def commit(job: Job, work: Work, shard: PlannedShard, done: ShardDone) -> None:
     """Publish the crops that a worker left, and write the ledger."""
     if done.problem is not None:
         return
@@ -182,7 +187,12 @@ def _commit(job: Job, work: Work, shard: PlannedShard, done: ShardDone) -> None:
         read_ledger(job.store, shard.name)
         return
     rows = sum(len(made.told.nodules) for made in done.cases)
-    crops = CropFiles.reopen(job.store, shard.name, job.settings.side, done.mark, rows)
+    try:
+        crops = CropFiles.reopen(job.store, shard.name, job.settings.side, done.mark, rows)
+    except (OSError, ValueError) as error:
+        what, action = "the crops that a worker wrote are not here", "Stopped; is the store on a shared disk?"
+        measured = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(Problem("E-DASK-004", what, measured or "", "", action)) from error
     with ShardWriter(job.store, shard.name, job.settings.side, crops) as writer:
         for case_id, made in zip(shard.case_ids, done.cases, strict=True):
             case, key = work.cases.get(case_id), work.keys.get(case_id, "")

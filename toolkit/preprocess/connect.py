@@ -19,10 +19,8 @@ from toolkit.preprocess.shards import look, other_code
 from toolkit.preprocess.versions import differences, versions
 
 CONNECT_S = 30.0
-LOCAL: dict[str, Any] = {
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}  # no pages
+DASK = "distributed"
+NO_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
 @contextmanager
@@ -40,10 +38,10 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
         action = "Nothing done; pip install 'toolkit[dask]'"
         missing = f"{error.name or 'dask'} is not installed"
         raise UsageError(Problem("E-DASK-001", "no Dask", missing, "", action)) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # this process says itself what went wrong
     with ExitStack() as stack:
+        stack.enter_context(_silent())
         if scheduler is None:
-            stack.enter_context(dask.config.set(LOCAL))
+            stack.enter_context(dask.config.set(NO_PAGES))
             scheduler = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=workers,
@@ -66,6 +64,20 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
         finally:
             with suppress(Exception):  # of a scheduler that is gone
                 client.close(timeout=5)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Dask's log from stderr: this process says itself what went wrong."""
+    loggers = [logging.getLogger(n) for n in list(logging.root.manager.loggerDict) if n.startswith(DASK)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _address(given: str) -> str:

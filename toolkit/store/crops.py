@@ -16,7 +16,6 @@ from toolkit.store.format import (
     MASK_TYPE,
     array_bytes,
     array_header,
-    damaged,
     images_path,
     masks_path,
 )
@@ -41,18 +40,15 @@ class CropFiles:
 
     @classmethod
     def reopen(cls, store: Path, shard: str, side: int, mark: str, rows: int) -> Self:
-        """Take over the files that a process left; raises `StoreError` where they are not all there."""
+        """Take over the files that a process left; raises `OSError`, or `ValueError` where one is cut."""
         crops = cls.__new__(cls)
         crops._side, crops.rows, crops._files = side, rows, []
         for path, dtype in _arrays(store, shard):
             left = temporary_path(path, mark)
-            try:
-                crops._files.append((left.open("rb+"), path, dtype))
-                size = left.stat().st_size
-            except FileNotFoundError as error:
-                raise damaged(left, "missing") from error
-            if size != array_bytes(dtype, rows, side):
-                raise damaged(left, f"{size} bytes", f"{array_bytes(dtype, rows, side)}")
+            crops._files.append((left.open("rb+"), path, dtype))
+            size, expected = left.stat().st_size, array_bytes(dtype, rows, side)
+            if size != expected:
+                raise ValueError(f"{size} bytes, {expected} expected")
         return crops
 
     def append(self, images: NDArray[np.int16], masks: NDArray[np.uint8]) -> None:
