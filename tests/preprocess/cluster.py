@@ -12,11 +12,12 @@ from typing import Any
 
 import psutil
 
-from tests.preprocess.archives import KEY, identity
+from tests.preprocess.archives import identity
 from toolkit.archive.catalog import catalog
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import IndexCache
 from toolkit.phantom.archive import write_archive
+from toolkit.preprocess.identity import IdKey
 from toolkit.preprocess.job import Job, Work
 from toolkit.preprocess.plan import PlannedShard, Settings, case_key, write_plan
 from toolkit.preprocess.run import preprocess
@@ -24,6 +25,7 @@ from toolkit.store.format import shard_name
 from toolkit.store.writer import write_settings
 
 ROOT = Path(__file__).parents[2]
+KEY = IdKey(b"ten digits and a word: 0123456789 heron")
 SETTINGS = Settings(spacing_mm=2.0, size=24, margin=2)
 OPTIONS = ("--spacing", "2", "--size", "24", "--margin", "2", "--id-key", KEY.secret.decode())
 PLANTED = ("DOE^JANE", "PHANTOM-")  # the archive's folder; its cases and patients

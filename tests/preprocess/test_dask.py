@@ -13,7 +13,19 @@ import psutil
 import pytest
 
 from tests.preprocess.archives import identity
-from tests.preprocess.cluster import PATIENTS, PLANTED, ROOT, SETTINGS, Cluster, Made, end, made, start, until
+from tests.preprocess.cluster import (
+    KEY,
+    PATIENTS,
+    PLANTED,
+    ROOT,
+    SETTINGS,
+    Cluster,
+    Made,
+    end,
+    made,
+    start,
+    until,
+)
 from toolkit.archive.index_cache import IndexCache
 from toolkit.preprocess.cluster import commit, shard_task
 from toolkit.preprocess.shards import ShardTask, do_shard
@@ -188,7 +200,11 @@ def test_a_shard_done_twice_at_once_is_harmless(one: Made, tmp_path: Path) -> No
     chosen = work.todo[0]
     task = shard_task(job, work, cache, chosen, seen)
     cache.close()
-    assert one.work().cases[chosen.case_ids[0]].patient_id not in pickle.dumps(task).decode("latin1")
+    sent = pickle.dumps(task)
+    assert KEY.secret not in sent
+    assert b"DOE^JANE" in sent  # the files must be found; case and patient need no name
+    assert not any(f.header.patient_id for t in task.tasks if t.case.unopened for f in t.case.unopened.files)
+    assert {(t.case.case_id, t.case.patient_id) for t in task.tasks} == {("", "")}
     with ThreadPoolExecutor(2) as two:
         first, second = two.map(do_shard, [task, task])
     assert first.mark
