@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toolkit.preprocess.run import Summary
+    from toolkit.preprocess.job import Summary
 
 SHOWN = 20
 

@@ -26,13 +26,18 @@ def disk_errors() -> Iterator[None]:
         raise ResourceError(problem) from error
 
 
-def open_temporary(final: Path, *, wait: bool = False) -> BinaryIO:
-    """Open the one temporary file of `final`, empty and locked for this process.
+def temporary_path(final: Path, mark: str = "") -> Path:
+    """Return the temporary name of a file; a mark makes one of its own where locks do not reach."""
+    return final.with_name(final.name + (f".{mark}" if mark else "") + TEMPORARY)
+
+
+def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> BinaryIO:
+    """Open the one temporary file of `final` (and of a mark), empty and locked for this process.
 
     A file that a killed run left is reused. Where another process is writing it, waits for it if
     told so, else raises `StoreError` E-STORE-004.
     """
-    path = final.with_name(final.name + TEMPORARY)
+    path = temporary_path(final, mark)
     while True:
         file = path.open("ab+")
         try:
@@ -58,7 +63,7 @@ def publish(file: BinaryIO, final: Path) -> None:
     """Give an open temporary file its final name; its bytes are on disk before, its name after."""
     file.flush()
     os.fsync(file.fileno())
-    final.with_name(final.name + TEMPORARY).replace(final)
+    Path(file.name).replace(final)
     file.close()
     sync_folder(final.parent)
 
