@@ -14,7 +14,7 @@ from toolkit.archive.catalog import Scanned, catalog, scan_new_folder
 from toolkit.archive.discover import Discovery
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.outcomes import FileOutcome, outcomes
-from toolkit.archive.scan import FileEntry
+from toolkit.archive.scan import FileEntry, FolderTask
 from toolkit.errors import Problem, StoreError
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector
@@ -30,7 +30,7 @@ from toolkit.preprocess.plan import (
     read_plan,
     write_plan,
 )
-from toolkit.preprocess.pool import Died, Failed, Pool, death, why
+from toolkit.preprocess.pool import Lost, Pool, death, why
 from toolkit.progress import bar
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
 from toolkit.store.log import RunLog
@@ -48,6 +48,7 @@ class Job:
     labels: Path | None = None
     settings: Settings = field(default_factory=Settings)
     workers: int = 1
+    worker_memory: int | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     index_cache: Path | None = None
     part: tuple[int, int] = (0, 1)
@@ -117,7 +118,7 @@ def preprocess(job: Job) -> Summary:
     """
     start = time.perf_counter()
     with ExitStack() as stack:
-        pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers))
+        pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers, job.worker_memory))
         cache = IndexCache(job.index_cache)
         stack.callback(cache.close)
         found = catalog(
@@ -149,15 +150,16 @@ def preprocess(job: Job) -> Summary:
         return _summary(job, found, mine, planned, cases, failures, stopped, seconds, bytes_read)
 
 
-def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanned]:
-    """Scan new folders in the workers; a folder that kills its worker is named, not scanned again."""
-    names = list(folders)
-    with bar("index", len(names), "folders") as advance:
-        for number, result in pool.map(scan_new_folder, names):
+def scan_in(pool: Pool[FolderTask, Scanned], folders: Iterable[FolderTask]) -> Iterator[Scanned]:
+    """Scan folders in the workers; one that kills its worker is named, and not scanned again in this run."""
+    tasks = list(folders)
+    with bar("index", len(tasks), "folders") as advance:
+        for number, result in pool.map(scan_new_folder, tasks):
             advance()
-            if isinstance(result, Died | Failed):
-                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(names[number],))
-                yield names[number], [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
+            if isinstance(result, Lost):
+                name = tasks[number].folder
+                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(name,))
+                yield name, [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
             else:
                 yield result
 
@@ -229,7 +231,7 @@ def _tasks(
         yield Task(case, job.settings, findings, notes, job.device == "cuda")
 
 
-def _outcome(result: Extracted | Died | Failed) -> Extracted:
+def _outcome(result: Extracted | Lost) -> Extracted:
     """Turn a dead worker or an unforeseen error into a refusal of its case."""
     if isinstance(result, Extracted):
         return result
