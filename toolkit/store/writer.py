@@ -15,6 +15,7 @@ from toolkit.store.files import (
     TEMPORARY,
     disk_errors,
     drop,
+    linked,
     open_temporary,
     publish,
     sync_folder,
@@ -37,6 +38,8 @@ from toolkit.store.format import (
     unseal,
 )
 from toolkit.store.ledger import Entry
+
+OWN = ("store.json", "plan.jsonl", "nodules.csv", "shards", "ledger", "log")
 
 
 class ShardWriter:
@@ -159,8 +162,15 @@ def _check_same(store: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_settings(store: Path) -> dict[str, Any]:
-    """Read ``store.json``; raises `StoreError` E-STORE-001 where there is none, E-STORE-003 where damaged."""
+    """Read ``store.json``.
+
+    Raises `StoreError` E-STORE-001 where there is none, E-STORE-003 where it is damaged, E-STORE-008 where a
+    file or folder of the store is a link, through which others would be read or overwritten.
+    """
     path = store / "store.json"
+    for name in OWN:
+        if (store / name).is_symlink():
+            raise linked(store / name)
     try:
         value = unseal(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:
