@@ -124,6 +124,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, out
 
 
+@pytest.mark.slow
 def test_no_token_is_in_any_byte(places: tuple[Path, Path]) -> None:
     _, out = places
     kinds = {path.suffix for path in files(out)} | {path.name.split(".")[0] for path in files(out)}
@@ -132,6 +133,7 @@ def test_no_token_is_in_any_byte(places: tuple[Path, Path]) -> None:
     assert {*telling(out)} == crosswalks
 
 
+@pytest.mark.slow
 def test_the_refused_are_there_without_their_names(places: tuple[Path, Path]) -> None:
     _, out = places
     entries = [e for shard in committed(out / "store") for e in read_ledger(out / "store", shard)]
@@ -140,6 +142,7 @@ def test_the_refused_are_there_without_their_names(places: tuple[Path, Path]) ->
     assert len(Store.open(out / "store")) == PATIENTS - 1
 
 
+@pytest.mark.slow
 def test_the_ways_back_are_private(places: tuple[Path, Path]) -> None:
     base, out = places
     private = [out / "store.crosswalk.csv", out / "kept.crosswalk.csv", base / "named.csv"]

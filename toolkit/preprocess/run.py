@@ -30,7 +30,7 @@ from toolkit.preprocess.plan import (
     read_plan,
     write_plan,
 )
-from toolkit.preprocess.pool import Lost, Pool, death, why
+from toolkit.preprocess.pool import Exhausted, Lost, Pool, death, why
 from toolkit.progress import bar
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
 from toolkit.store.log import RunLog
@@ -158,7 +158,8 @@ def scan_in(pool: Pool[FolderTask, Scanned], folders: Iterable[FolderTask]) -> I
             advance()
             if isinstance(result, Lost):
                 name = tasks[number].folder
-                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(name,))
+                action = "--worker-memory GiB grants more" if isinstance(result, Exhausted) else ""
+                problem = Problem("E-CASE-002", "folder cannot be read", why(result), "", action, (name,))
                 yield name, [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
             else:
                 yield result
