@@ -47,6 +47,10 @@ SHOWN = {
     "kernel/0.6mm/ratio/sitk-image+mask / toolkit-image+mask": "kernel, equal output: image and mask",
     "kernel/1.0mm/ratio/sitk-image / toolkit-image": "kernel, 1 mm (ours filters, SimpleITK does not): image",
     "kernel/0.6mm-oblique/ratio/sitk-image / toolkit-image": "kernel, oblique, equal output: image",
+    "kernel/0.6mm/ratio/volresample-grid_sample-image / toolkit-image": "against volresample, grid_sample",
+    "kernel/0.6mm-oblique/ratio/volresample-grid_sample-image / toolkit-image": (
+        "kernel, oblique, equal output: image, against volresample"
+    ),
     "augment/plain/fused": "augmentation, 64^3: warp, window, gain, bias",
     "augment/noise/fused": "augmentation with noise",
     "augment/elastic/fused": "augmentation, elastic",
@@ -54,9 +58,20 @@ SHOWN = {
     "augment/plain/ratio/fused / torch": "against torch affine_grid + grid_sample, the same patches",
     "augment/plain/ratio/fused / monai": "against MONAI Affine without metadata, the same patches",
     "augment/plain/ratio/fused / torchio": "against TorchIO's affine and crop",
+    "augment/plain/ratio/fused / kornia": "against Kornia's warp_affine3d, the same patches",
+    "augment/plain/ratio/fused / batchaug": "against BatchAug's RandAffine and crop, the same patches",
     "step/toolkit eager float32": "training step of DenseNet-121, 64^3, batch 8, float32",
     "step.ratio/toolkit eager float32 / monai eager float32": "against a plain script with MONAI's network",
     "step.ratio/loader / fastest step": "batches the loader makes for each that the step takes",
+    "luna25/toolkit/train": "from files to trained-on samples, DenseNet-121, 64^3; after preprocessing",
+    "luna25/toolkit/once": "what runs once for that: `toolkit preprocess`, start-up included",
+    "luna25/ratio/loader/toolkit / scans": "its loader against LUNA25's recipe on whole scans",
+    "luna25/ratio/loader/toolkit / blocks": "its loader against LUNA25's recipe on blocks cut once",
+    "luna25/ratio/train/toolkit / scans": "a later epoch against the recipe on whole scans",
+    "luna25/ratio/train/toolkit / blocks": "a later epoch against the recipe on blocks",
+    "luna25/ratio/1-epochs/toolkit / scans": "one epoch, preprocessing included, against whole scans",
+    "luna25/ratio/10-epochs/toolkit / scans": "ten epochs, preprocessing included, against whole scans",
+    "luna25/ratio/10-epochs/toolkit / blocks": "ten epochs, with what runs once, against blocks",
 }
 
 

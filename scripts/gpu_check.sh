@@ -22,5 +22,10 @@ echo "== the training step: eager and compiled, beside MONAI" >&2
 python -m benchmarks.step --device cuda
 echo "== GPU and CPU make the same batches; the loaders' speed, and DALI's" >&2
 python -m benchmarks.gpu_augment
+echo "== the same work by CuPy, torch, Kornia, MONAI; BatchAug where PYTHONPATH has it" >&2
+python -m benchmarks.peers.kernel_gpu
+python -m benchmarks.peers.augment --device cuda --rounds 20
+echo "== from files to trained-on samples: LUNA25's recipe beside ours" >&2
+python -m benchmarks.peers.luna25_recipe --device cuda --phantom --scans 64 --batch 32 --batches 20 --workers 8
 echo "== what the step is made of" >&2
 python -m benchmarks.profile_step --device cuda

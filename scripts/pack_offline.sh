@@ -23,11 +23,11 @@ import sys, tomllib
 with open("pyproject.toml", "rb") as file:
     needed = tomllib.load(file)["project"]["dependencies"]
 print("\n".join(each for each in needed if not each.startswith("torch")))
-print(f"nvidia-dali-cuda{sys.argv[1]}0>=2.4\nnumba-cuda>=0.20\npytest\nhypothesis\npsutil\nhighdicom")
+print(f"nvidia-dali-cuda{sys.argv[1]}0>=2.4\nnumba-cuda>=0.20\npytest\nhypothesis\npsutil\nhighdicom\nsimpleitk")
 PYTHON
 pip download --quiet --dest "$wheels" --constraint constraints.txt "${target[@]}" --requirement "$wheels/needed.txt"
-# MONAI asks for torch, which is there
-pip download --quiet --dest "$wheels" --constraint constraints.txt "${target[@]}" --no-deps monai einops
+# MONAI and Kornia ask for torch, which is there
+pip download --quiet --dest "$wheels" --constraint constraints.txt "${target[@]}" --no-deps monai einops kornia kornia-rs
 
 mkdir -p "$out"
 rm -f "$out"/*.part?? "$out"/*.whl "$out/SHA256"

@@ -11,51 +11,6 @@ if TYPE_CHECKING:
 AIR = -1024.0
 
 
-def torch_grid_sample(threads: int, name: str) -> "Run":
-    """Use affine_grid, grid_sample and arithmetic in place, a sample at a time from a thread pool.
-
-    Twice as fast as whole batches and torch's own threads.
-    """
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    pool = ThreadPoolExecutor(threads)
-
-    def one(work: "Work", k: int) -> Any:
-        table, side = work.table, work.images.shape[1]
-        shape = [1, 1, *(table.size,) * 3]
-        grid = affine_grid(_theta(table.matrix[k], table.size, side), shape, align_corners=True)
-        source = torch.from_numpy(work.images[k]).to(torch.float32)[None, None]
-        v = grid_sample(source, grid, padding_mode="border", align_corners=True)
-        v.sub_(float(table.low_hu[k])).div_(float(table.width_hu[k])).clamp_(0, 1)
-        if name == "gamma":
-            v.pow_(float(table.gamma[k]))
-        v.mul_(float(table.gain[k])).add_(float(table.bias[k]))
-        if name == "noise":
-            v.add_(torch.randn_like(v).mul_(float(table.noise_sigma[k])))
-        if name == "mask":
-            mask = torch.from_numpy(work.masks[k]).to(torch.float32)[None, None]
-            v.mul_(grid_sample(mask, grid, padding_mode="zeros", align_corners=True).div_(255))
-        return v[0, 0]
-
-    def run(work: "Work") -> Any:
-        torch.set_num_threads(1)
-        return torch.stack(list(pool.map(lambda k: one(work, k), range(len(work.table)))))
-
-    return run
-
-
-def _theta(matrix: Any, size: int, side: int) -> Any:
-    """Return a row's matrix as affine_grid wants it: xyz, both grids from -1 to 1, corners aligned."""
-    import torch
-
-    linear = matrix[:, :3].astype(np.float64)
-    middle = linear @ np.full(3, (size - 1) / 2) + matrix[:, 3]
-    scaled = linear[::-1, ::-1] * ((size - 1) / (side - 1))
-    shift = middle[::-1] * 2 / (side - 1) - 1
-    return torch.from_numpy(np.column_stack([scaled, shift]).astype(np.float32))[None]
-
-
 def dali(threads: int, name: str) -> "Run":
     """Use a DALI pipeline on the CPU: warp_affine from int16 to float32, then arithmetic."""
     from nvidia.dali import fn, math, pipeline_def, types
@@ -124,11 +79,11 @@ def monai(threads: int, name: str) -> "Run":
 
     def one(work: "Work", k: int) -> Any:
         table, side = work.table, work.images.shape[1]
-        image = torch.from_numpy(work.images[k]).to(torch.float32)[None]
+        image = torch.as_tensor(work.images[k]).to(torch.float32)[None]
         if name == "elastic":
             warp = Rand3DElastic(
                 (4, 5), (50, 100), prob=1.0, rotate_range=(0.2,) * 3, scale_range=(0.1,) * 3,
-                spatial_size=(table.size,) * 3, padding_mode="border",
+                spatial_size=(table.size,) * 3, padding_mode="border", device=image.device,
             )  # fmt: skip
             v = warp(image)
         else:
@@ -137,8 +92,11 @@ def monai(threads: int, name: str) -> "Run":
             affine = np.eye(4)
             affine[:3, :3] = linear
             affine[:3, 3] = linear @ np.full(3, middle) + table.matrix[k, :, 3] - (side - 1) / 2
-            spatial = (table.size,) * 3
-            v = Affine(affine=affine, spatial_size=spatial, padding_mode="border", image_only=True)(image)
+            warp = Affine(
+                affine=affine, spatial_size=(table.size,) * 3, padding_mode="border", image_only=True,
+                device=image.device,
+            )  # fmt: skip
+            v = warp(image)
         low, width = float(table.low_hu[k]), float(table.width_hu[k])
         v = ScaleIntensityRange(low, low + width, 0.0, 1.0, clip=True)(v)
         v = v * float(table.gain[k]) + float(table.bias[k])

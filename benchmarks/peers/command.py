@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ ID_KEY = "benchmark"
 POLL_SECONDS = 0.02
 
 
-def preprocess(archive: Path, store: Path, index: Path, spacing_mm: float, workers: int) -> tuple[float, Any]:
+def preprocess(
+    archive: Path, store: Path, index: Path, spacing_mm: float, workers: int, options: Sequence[str] = ()
+) -> tuple[float, Any]:
     """Run ``toolkit preprocess`` once; returns seconds, interpreter start included, and its summary.
 
     Raises RuntimeError where it does not do all cases in this run.
     """
     start = time.perf_counter()
-    done = subprocess.run(_words(archive, store, index, spacing_mm, workers), capture_output=True, text=True)
+    words = [*_words(archive, store, index, spacing_mm, workers), *options]
+    done = subprocess.run(words, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     return seconds, _checked(done.returncode, done.stdout, done.stderr)
 

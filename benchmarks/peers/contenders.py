@@ -1,9 +1,12 @@
 """Crop and resample of one brick, as the toolkit and as others do it, on one thread."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import kernels
 from benchmarks.peers.grids import Sample
@@ -17,11 +20,25 @@ def one_thread() -> None:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
+    with suppress(ImportError):
         import torch
-    except ImportError:
-        return
-    torch.set_num_threads(1)
+
+        torch.set_num_threads(1)
+    with suppress(ImportError):
+        import volresample
+
+        volresample.set_num_threads(1)
+
+
+def available(makers: Mapping[str, Callable[[], Contender]]) -> dict[str, Contender]:
+    """Return the contenders whose libraries are installed; the others are named on stderr."""
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"left out {name}: {error}", file=sys.stderr)
+    return found
 
 
 def toolkit_image(sample: Sample) -> Any:
@@ -107,6 +124,18 @@ def scipy_zoom(sample: Sample) -> Any:
     return ndimage.zoom(sample.hu, 1 / np.diag(sample.matrix[:, :3]), order=1)
 
 
+def unit_grid(brick: Sample | kernels.Brick, size: int, *, align_corners: bool) -> NDArray[np.float32]:
+    """Return where the target's voxels lie in the brick, xyz, float32 (1, size, size, size, 3).
+
+    As `grid_sample` counts: -1 and 1 are the centres of the outermost voxels, or the outer edges of these.
+    """
+    index = np.indices((size,) * 3).reshape(3, -1)
+    at = (brick.matrix[:, :3] @ index + brick.matrix[:, 3:]).reshape(3, size, size, size)
+    side = np.array(brick.hu.shape)[:, None, None, None]
+    scaled = 2 * at / (side - 1) - 1 if align_corners else (2 * at + 1) / side - 1
+    return np.ascontiguousarray(scaled[::-1].transpose(1, 2, 3, 0)[None], np.float32)
+
+
 def torch_grid_sample() -> Contender:
     """Use torch grid_sample, border padding; the grid is made before, int16 to float32 on the clock."""
     import torch
@@ -115,13 +144,42 @@ def torch_grid_sample() -> Contender:
 
     def run(sample: Sample) -> Any:
         if id(sample) not in made:
-            index = np.indices((sample.size,) * 3).reshape(3, -1)
-            at = (sample.matrix[:, :3] @ index + sample.matrix[:, 3:]).reshape(3, *(sample.size,) * 3)
-            scaled = 2 * at / (np.array(sample.hu.shape) - 1)[:, None, None, None] - 1
-            made[id(sample)] = torch.from_numpy(scaled[::-1].transpose(1, 2, 3, 0).astype(np.float32))[None]
+            made[id(sample)] = torch.from_numpy(unit_grid(sample, sample.size, align_corners=True))
         volume = torch.from_numpy(sample.hu).to(torch.float32)[None, None]
         grid = made[id(sample)]
         return torch.nn.functional.grid_sample(volume, grid, padding_mode="border", align_corners=True)[0, 0]
+
+    return run
+
+
+def volresample_grid_sample() -> Contender:
+    """Use volresample grid_sample, linear: the one of its functions that crops and turns.
+
+    It takes float32 alone in this mode, so int16 to float32 is on the clock; the grid is made before. A mask
+    would be a second call.
+    """
+    import volresample
+
+    made: dict[int, Any] = {}
+
+    def run(sample: Sample) -> Any:
+        if id(sample) not in made:
+            made[id(sample)] = unit_grid(sample, sample.size, align_corners=False)
+        volume = sample.hu.astype(np.float32)[None, None]
+        return volresample.grid_sample(volume, made[id(sample)], mode="linear", padding_mode="border")[0, 0]
+
+    return run
+
+
+def volresample_brick() -> Contender:
+    """Use volresample.resample of the whole brick to as many voxels as the target: another grid.
+
+    It maps a volume edge to edge, so it can neither crop between voxels nor turn; float32 alone.
+    """
+    import volresample
+
+    def run(sample: Sample) -> Any:
+        return volresample.resample(sample.hu.astype(np.float32), (sample.size,) * 3, mode="linear")
 
     return run
 

@@ -22,6 +22,15 @@ FINE_MM, COARSE_MM, OBLIQUE_DEGREES = 0.6, 1.0, 12.0
 ROUNDING_HU = 0.52  # half a unit, and float32 sums of numbers up to 3071 in another order
 ROUNDING_MASK = 0.52
 GOAL = "goal 6x at equal output"
+GRID_ULP = 2.0**-23
+"""Of a brick's side: positions are rounded as float32 in [-1, 1] and on their way back to voxels."""
+
+_SAMPLED = {
+    "torch-grid_sample-image": c.torch_grid_sample,
+    "volresample-grid_sample-image": c.volresample_grid_sample,
+}
+_OTHER_GRID = {"monai-Spacing": c.monai_spacing, "volresample-resample-brick-image": c.volresample_brick}
+_ROUNDED = ("scipy-affine_transform-image", "scipy-map_coordinates-image")
 
 
 def main() -> None:
@@ -52,6 +61,8 @@ def measure(scan: Path | None, size: int, bricks: int, rounds: int) -> list[Figu
     for name, group in (("fine", fine), ("oblique", oblique)):
         for sample in group:
             check(name, sample)
+    for name, group, peers in (("fine", fine, _fine()), ("oblique", oblique, _oblique())):
+        check_peers(name, group, peers)
     print(f"equal: {bricks} bricks each, axial and oblique, image and mask", file=sys.stderr)
     source = "noise" if scan is None else "bricks of a chest CT"
     about = f"{size}^3 target, {bricks} {source} in turn, one thread"
@@ -81,6 +92,23 @@ def check(name: str, sample: Sample) -> None:
         raise UnequalError(f"{name}: the image depends on the mask, or there is no mask")
 
 
+def check_peers(name: str, group: Sequence[Sample], peers: Mapping[str, c.Contender]) -> None:
+    """Raise `UnequalError` unless those that are given our very grid make our image, within rounding."""
+    for peer, run in peers.items():
+        for sample in group if peer in _SAMPLED or peer in _ROUNDED else ():
+            ours = c.toolkit_image(sample)[0].astype(np.float64)
+            apart = float(np.abs(ours - np.asarray(run(sample))).max())
+            allowed = 1.0 if peer in _ROUNDED else ROUNDING_HU + position_error_hu(sample)
+            if not apart <= allowed:
+                raise UnequalError(f"{name}: {peer} differs by {apart:.3f} HU, {allowed:.3f} is rounding")
+
+
+def position_error_hu(sample: Sample) -> float:
+    """Return what rounded positions may change: their error times the steepest step between neighbours."""
+    steps = [np.abs(np.diff(sample.hu.astype(np.int32), axis=axis)).max() for axis in range(3)]
+    return float(sum(n * GRID_ULP * step for n, step in zip(sample.hu.shape, steps, strict=True)))
+
+
 def _fine() -> dict[str, c.Contender]:
     peers = {
         "toolkit-image": c.toolkit_image,
@@ -92,18 +120,7 @@ def _fine() -> dict[str, c.Contender]:
         "scipy-map_coordinates-image": c.scipy_coordinates(),
         "scipy-zoom-brick-image": c.scipy_zoom,
     }
-    return peers | _torch()
-
-
-def _torch() -> dict[str, c.Contender]:
-    """Return the contenders that need torch and MONAI, as far as these are installed."""
-    found: dict[str, c.Contender] = {}
-    for name, make in (("torch-grid_sample-image", c.torch_grid_sample), ("monai-Spacing", c.monai_spacing)):
-        try:
-            found[name] = make()
-        except ImportError as error:
-            print(f"left out {name}: {error}", file=sys.stderr)
-    return found
+    return peers | c.available(_SAMPLED | _OTHER_GRID)
 
 
 def _coarse() -> dict[str, c.Contender]:
@@ -118,11 +135,7 @@ def _coarse() -> dict[str, c.Contender]:
 
 def _oblique() -> dict[str, c.Contender]:
     same = {name: run for name, run in _coarse().items() if "smoothed" not in name}
-    return same | {"scipy-affine_transform-image": c.scipy_affine} | _grid_sample()
-
-
-def _grid_sample() -> dict[str, c.Contender]:
-    return {name: run for name, run in _torch().items() if name.startswith("torch")}
+    return same | {"scipy-affine_transform-image": c.scipy_affine} | c.available(_SAMPLED)
 
 
 def _group(

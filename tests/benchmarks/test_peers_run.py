@@ -10,7 +10,8 @@ from toolkit.bench import record
 
 pytest.importorskip("SimpleITK", reason="SimpleITK is absent: install the extra `peers` or `test`")
 
-from benchmarks.peers import copies, gate, kernel
+from benchmarks.peers import copies, gate, kernel, kernel_gpu
+from benchmarks.peers.grids import samples
 
 
 @pytest.mark.filterwarnings("default")  # of other people's libraries
@@ -56,3 +57,33 @@ def test_reidentified_bytes_keep_their_length() -> None:
     other = copies.reidentified(data, 7)
     assert other == b"head " + uid[:34] + b"9007" + uid[38:] + b"\0 PEER-COPY-0007 tail"
     assert len(other) == len(data)
+
+
+@pytest.mark.parametrize("peer", ["torch_grid_sample", "volresample_grid_sample"])
+def test_kernel_gate_is_red_when_a_peer_is_half_a_voxel_off(
+    peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if peer.startswith("volresample"):
+        pytest.importorskip("volresample")
+    group = samples(None, 0.6, 12.0, 12, 1)
+    name = peer.replace("_", "-", 1) + "-image"
+    kernel.check_peers("oblique", group, {name: getattr(kernel.c, peer)()})
+    right = kernel.c.unit_grid
+    monkeypatch.setattr(
+        kernel.c,
+        "unit_grid",
+        lambda brick, size, align_corners: right(brick, size, align_corners=not align_corners),
+    )
+    with pytest.raises(gate.UnequalError, match=f"{name} differs by"):
+        kernel.check_peers("oblique", group, {name: getattr(kernel.c, peer)()})
+
+
+def test_gpu_kernel_benchmark_as_far_as_a_cpu_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SciPy stands where CuPy will, and tensors lie on the CPU: the matrices and grids are the same."""
+    monkeypatch.setattr(kernel_gpu, "SETS", 1)
+    names = {found.name for found in kernel_gpu.measure(12, 2, 1, "cpu")}
+    assert {"gpu.kernel/axial/cupyx", "gpu.kernel/oblique/ratio/toolkit / torch"} <= names
+    right = kernel_gpu.grid_sample
+    monkeypatch.setattr(kernel_gpu, "grid_sample", lambda batch: 1.01 * right(batch))
+    with pytest.raises(gate.UnequalError, match="torch differs by"):
+        kernel_gpu.measure(12, 2, 1, "cpu")

@@ -17,7 +17,7 @@ Kind = Literal["cpu", "cuda"]
 PACKAGES = (
     *("toolkit", "numpy", "numba", "numba-cuda", "scipy", "pydicom", "isal", "torch"),
     *("nvidia-dali-cuda120", "cupy-cuda12x", "cupy-cuda13x", "triton"),
-    *("SimpleITK", "itk", "monai", "torchio"),
+    *("SimpleITK", "itk", "monai", "torchio", "kornia", "volresample", "batchaug"),
 )
 GPU_FIELDS = {
     "name": "name",
