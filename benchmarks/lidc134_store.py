@@ -44,7 +44,7 @@ def make_store(data: Path, out: Path) -> Store:
     """
     with (data / LABELS).open(encoding="utf-8") as file:
         rows = {row["Filename"]: row for row in csv.DictReader(file)}
-    with np.load(data / CROPS) as crops:
+    with np.load(data / CROPS, allow_pickle=False) as crops:
         names = [str(name) for name in crops["ids"]]
         hu = canonical(crops["hu"])
         bits = np.unpackbits(crops["mask"], axis=1)[:, : SIDE**3].reshape(-1, SIDE, SIDE, SIDE)

@@ -16,10 +16,18 @@ ALLOWED = {
     "toolkit.__main__": BASE | {"toolkit.cli"},
     "toolkit.progress": set(),
     "toolkit.device": BASE,
+    "toolkit.memory": set(),
     "toolkit.archive": BASE,
     "toolkit.store": BASE,
     "toolkit.preprocess": BASE
-    | {"kernels", "toolkit.archive", "toolkit.store", "toolkit.progress", "toolkit.device"},
+    | {
+        "kernels",
+        "toolkit.archive",
+        "toolkit.store",
+        "toolkit.progress",
+        "toolkit.device",
+        "toolkit.memory",
+    },
     "toolkit.evaluation": BASE | {"toolkit.store"},
     "toolkit.models": BASE | {"toolkit.store", "toolkit.evaluation", "toolkit.loading"},
     "toolkit.training": BASE
@@ -67,6 +75,7 @@ ALLOWED = {
         "toolkit.models",
         "toolkit.training",
         "toolkit.device",
+        "toolkit.memory",
     },
     "toolkit.cli": BASE
     | {

@@ -22,7 +22,7 @@ from toolkit.archive.catalog import catalog, scan_new_folder
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.regions import find
-from toolkit.archive.scan import scan_folder, walk
+from toolkit.archive.scan import FolderTask, scan_folder, walk
 from toolkit.bench import record
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector
@@ -97,7 +97,7 @@ def profile(archive: Path, settings: Settings, repeat: int) -> Stages:
 def _index(archive: Path, folders: Sequence[str], index: Path, clock: Clock) -> None:
     """Time the index: headers, what crosses the pipe, and the catalogue with and without them."""
     with clock("first/W scan headers"):
-        scanned = [scan_new_folder(folder) for folder in folders]
+        scanned = [scan_new_folder(FolderTask(folder)) for folder in folders]
     with clock("first/W+P pickle scans"):
         for found in scanned:
             pickle.loads(pickle.dumps(found, PROTOCOL))
@@ -111,7 +111,7 @@ def _index(archive: Path, folders: Sequence[str], index: Path, clock: Clock) -> 
         known = [cache.get("folder", folder) for folder in folders]
     with clock("second/P of it: stat files"):
         for folder, entries in zip(folders, known, strict=True):
-            scan_folder(folder, entries)
+            scan_folder(FolderTask(folder, entries))
     cache.close()
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from toolkit.doctor.machine import cpu_name, driver_version, memory, quota, read_machine, vector_units
+from toolkit.doctor.machine import cpu_name, driver_version, quota, read_machine, vector_units
 from toolkit.doctor.software import cudnn_version
 from toolkit.doctor.try_folders import judge_folders, writable
+from toolkit.memory import memory
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Platinum 8480+

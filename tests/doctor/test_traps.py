@@ -124,6 +124,9 @@ SPRUNG: dict[str, tuple[Facts, str, str, str]] = {
     "an old pydicom": (with_version(pydicom="2.4.4"), "flaws of pydicom", "trap", "2.4.4"),
     "gdcm": (with_version(python_gdcm="3.2.2"), "flaws of python-gdcm", "trap", "3.2.2"),
     "torch": (with_version(torch="2.8.0"), "flaws of torch", "trap", "2.8.0"),
+    "pillow": (with_version(pillow="12.2.0"), "flaws of pillow", "trap", "12.2.0"),
+    "monai": (with_version(monai="1.5.2"), "flaws of monai", "trap", "1.5.2"),
+    "wandb": (with_version(wandb="0.23.0"), "flaws of wandb", "trap", "0.23.0"),
 }
 
 

@@ -54,7 +54,7 @@ def volume_case(
 
 def digest_of(parts: Iterable[str]) -> str:
     """Return the hex digest of several texts."""
-    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    return blake2b("\n".join(parts).encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def mask_digest(path: Path, entry: FileEntry) -> str:

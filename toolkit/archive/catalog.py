@@ -14,21 +14,21 @@ from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import read_manifest
 from toolkit.archive.named import folders_of, manifest_case
-from toolkit.archive.scan import FileEntry, scan_folder, walk
+from toolkit.archive.scan import FileEntry, FolderTask, recall_folder, scan_folder, walk
 from toolkit.errors import NothingFoundError, Problem, UsageError
 
 Scanned = tuple[str, list[FileEntry], bool]
-Scan = Callable[[Iterable[str]], Iterable[Scanned]]
+Scan = Callable[[Iterable[FolderTask]], Iterable[Scanned]]
 
 
-def scan_new_folder(folder: str) -> Scanned:
-    """Scan one folder that is not in the index; a worker's task."""
-    return (folder, *scan_folder(folder, ()))
+def scan_new_folder(task: FolderTask) -> Scanned:
+    """Scan one folder that the index does not hold, or not as it is now; a worker's task."""
+    return (task.folder, *scan_folder(task))
 
 
-def scan_here(folders: Iterable[str]) -> Iterable[Scanned]:
+def scan_here(tasks: Iterable[FolderTask]) -> Iterable[Scanned]:
     """Scan folders one after another in this process."""
-    return map(scan_new_folder, folders)
+    return map(scan_new_folder, tasks)
 
 
 def catalog(
@@ -88,10 +88,10 @@ def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCa
     if manifest is not None:
         rows = read_manifest(manifest)
         roots = (root.resolve(), manifest.resolve().parent)
-        folders = _followed(_scan_all(folders_of(rows), cache, scan), roots, refused)
+        folders = _followed(_scan_all(folders_of(rows, roots), roots, cache, scan), refused)
         cases = [manifest_case(found, folders, roots, rules) for found in rows.values()]
         return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
-    folders = _followed(_scan_all(walk(root, refused), cache, scan), (root.resolve(),), refused)
+    folders = _followed(_scan_all(walk(root, refused), (root.resolve(),), cache, scan), refused)
     found = discover(root, folders, rules)
     return Discovery(found.cases, (*refused, *found.refused), found.ignored)
 
@@ -151,17 +151,21 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _scan_all(folders: Iterable[Path], cache: IndexCache, scan: Scan) -> dict[Path, list[FileEntry]]:
-    """Return the entries of every folder, from the index where it knows the folder."""
+def _scan_all(
+    folders: Iterable[Path], roots: tuple[Path, ...], cache: IndexCache, scan: Scan
+) -> dict[Path, list[FileEntry]]:
+    """Return the entries of every folder, from the index where it knows the folder as it is."""
     entries: dict[Path, list[FileEntry]] = {}
-    new: list[str] = []
+    new: list[FolderTask] = []
     for folder in folders:
         known = cache.get("folder", str(folder))
+        task = FolderTask(str(folder), known or (), roots)
+        recalled = None if known is None else recall_folder(task)
         entries[folder] = []
-        if known is None:
-            new.append(str(folder))
+        if recalled is None:
+            new.append(task)
             continue
-        entries[folder], changed = scan_folder(str(folder), known)
+        entries[folder], changed = recalled
         if changed:
             cache.put("folder", str(folder), entries[folder])
     for name, found, _ in scan(new):
@@ -172,7 +176,7 @@ def _scan_all(folders: Iterable[Path], cache: IndexCache, scan: Scan) -> dict[Pa
 
 
 def _followed(
-    folders: Mapping[Path, Sequence[FileEntry]], roots: tuple[Path, ...], refused: list[Problem]
+    folders: Mapping[Path, Sequence[FileEntry]], refused: list[Problem]
 ) -> dict[Path, list[FileEntry]]:
     """Replace links by what they lead to; those that leave the archive are added to `refused`."""
     entries: dict[Path, list[FileEntry]] = {}
@@ -180,8 +184,8 @@ def _followed(
         entries[folder] = []
         for entry in found:
             if entry.kind == "link":
-                target, kind, facts = entry.facts
-                if not any(Path(target).is_relative_to(root) for root in roots):
+                _, kind, facts = entry.facts
+                if kind == "outside":
                     what, path = "link to a file outside the archive not followed", str(folder / entry.name)
                     refused.append(Problem("E-FILE-004", what, files=(path,)))
                     continue

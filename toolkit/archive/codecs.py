@@ -87,6 +87,8 @@ def decode_frame(data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             pixels = _gdcm(data, syntax, layout) if syntax in JPEG else _pydicom(data, syntax, layout)
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise nearly anything on malformed streams
         raise CodecError(type(error).__name__) from error
     return pixels.view(f"u{pixels.itemsize}")

@@ -56,6 +56,8 @@ def deflated_header(path: Path, head: bytes) -> SliceHeader | None:
         found["has_pixels"] = data[end : end + 4] == b"\xe0\x7f\x10\x00"
         if found["has_pixels"]:
             found["pixel_offset"], found["pixel_length"], _ = element_at(data, end, explicit=True)
+    except MemoryError:
+        raise
     except Exception as error:  # as in `pydicom_header`
         raise _unreadable(path, error) from error
     digest = blake2b(head[:at] + data[:end], digest_size=16).hexdigest()
@@ -84,6 +86,8 @@ def pydicom_header(path: Path) -> SliceHeader:
             found.update(_pixel_place(file, end, found.get("transfer_syntax", "")))
         if not found.get("sop_class"):
             raise ValueError("no SOP class")
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises nearly anything on malformed files
         raise _unreadable(path, error) from error
     return SliceHeader(**found)

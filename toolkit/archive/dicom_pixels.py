@@ -154,6 +154,8 @@ def _decode(path: str, file: IO[bytes], header: SliceHeader) -> NDArray[Any]:
         if header.transfer_syntax in DECODED:
             return decode_frame(_frame(file, header), header.transfer_syntax, layout)
         return _native(file, layout, header.frame)
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises nearly anything on malformed files
         measured = str(error) if isinstance(error, CodecError) else type(error).__name__
         action = "Case skipped; copy the file anew from its source"

@@ -88,12 +88,14 @@ def inside_folder(header_path: str, name: str) -> str:
     Raises
     ------
     InputError
-        E-FILE-004 where it lies elsewhere: an archive must not make us read other files.
+        E-FILE-004 where it lies elsewhere: an archive must not make us read other files. E-FILE-003 where it
+        is a folder, a pipe or a device.
     """
     folder = Path(header_path).parent
     target = folder / name
     try:
         inside = target.resolve().is_relative_to(folder.resolve())
+        special = target.exists() and not target.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         raise refusal(
             "E-FILE-001", "the data file that the header names is missing", path=header_path
@@ -105,6 +107,8 @@ def inside_folder(header_path: str, name: str) -> str:
             expected="a file beside the header",
             path=header_path,
         )
+    if special:  # a pipe would be waited for
+        raise refusal("E-FILE-003", "the data that the header names is no file", path=header_path)
     return str(target)
 
 

@@ -1,11 +1,12 @@
 """What was read of an archive, kept in the user's cache folder: headers by folder, masks by content.
 
-The cache only saves time. It holds identifiers (folder paths, patient ids), so its folder is private
+The cache only saves time. It holds identifiers (folder paths, patient ids), so folder and file are private
 to the user; it is never part of a store.
 """
 
 import contextlib
 import json
+import os
 import sqlite3
 import zlib
 from pathlib import Path
@@ -94,6 +95,7 @@ def _connect(folder: Path | None) -> sqlite3.Connection:
     for _ in range(2):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(_file(folder))
             connection = sqlite3.connect(_file(folder), timeout=60)
         except (OSError, sqlite3.OperationalError):
             break
@@ -106,6 +108,15 @@ def _connect(folder: Path | None) -> sqlite3.Connection:
             connection.close()
             _remove(folder)
     return _prepare(sqlite3.connect(":memory:"))
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that its user alone can read, where SQLite would follow the umask; or make it so."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -50,6 +50,8 @@ def expand(path: Path, header: SliceHeader) -> list[SliceHeader]:
     try:
         common = {name: value for group in shared for name, value in _fields(group).items()}
         said = [_fields(frame) for frame in frames]
+    except MemoryError:
+        raise
     except Exception as error:  # as in `_functional_groups`: items are parsed when they are looked at
         raise _refuse("functional groups cannot be read", type(error).__name__, "", path) from error
     made = []
@@ -80,6 +82,8 @@ def _functional_groups(path: Path, header: SliceHeader) -> tuple[list[Any], list
     try:
         dataset = sequences(path, header, [shared, frames])
         return list(dataset.get(shared) or ()), list(dataset.get(frames) or ())
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises nearly anything on malformed files
         raise _refuse("functional groups cannot be read", type(error).__name__, "", path) from error
 

@@ -16,15 +16,17 @@ from toolkit.archive.series import Series, Slices, all_series
 from toolkit.errors import InputError, Problem
 
 
-def folders_of(rows: Mapping[str, Sequence[Row]]) -> list[Path]:
-    """Return the folders that hold the images and masks of a manifest."""
+def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[Path]:
+    """Return the folders that hold the images and masks of a manifest; of what lies outside `roots`, none."""
     folders: dict[Path, None] = {}
     for found in rows.values():
         for row in found:
             for path in (row.image, row.mask):
-                if path is not None and path.is_dir():
+                if path is None or not _lies_in(path, roots):
+                    continue
+                if path.is_dir():
                     folders.update(dict.fromkeys(walk(path, [])))
-                elif path is not None and path.is_file():
+                elif path.is_file():
                     folders[path.parent] = None
     return sorted(folders)
 
@@ -70,9 +72,17 @@ def _with(case: Case, **changes: Any) -> Case:
 def _check_path(path: Path, roots: tuple[Path, ...]) -> None:
     if not path.exists():
         raise InputError(Problem("E-FILE-001", "file of the manifest is missing", files=(str(path),)))
-    if not any(path.resolve().is_relative_to(root) for root in roots):
+    if not _lies_in(path, roots):
         action = "Case skipped; move the file, or give a common folder as the archive"
         raise InputError(Problem("E-FILE-004", "file outside the archive", action=action, files=(str(path),)))
+
+
+def _lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
+    """Tell whether a path lies in one of some folders, links followed; one that is a loop lies nowhere."""
+    try:
+        return any(path.resolve().is_relative_to(root) for root in roots)
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _entry(path: Path, folders: Mapping[Path, Sequence[FileEntry]]) -> FileEntry:
@@ -142,15 +152,10 @@ def _label_values(lines: Sequence[Row]) -> list[int]:
     for row in lines:
         value = int(row.nodule_id) if row.nodule_id.isdecimal() else 0
         if value < 1 or value in values:
-            raise InputError(
-                Problem(
-                    "E-CSV-003",
-                    "several lines for one mask",
-                    f"nodule_id {row.nodule_id[:20]!r} in line {row.line}",
-                    "the label value of the nodule, a whole number above 0, each once",
-                    "Case skipped",
-                )
-            )
+            what, measured = "several lines for one mask", f"a nodule_id that is none in line {row.line}"
+            expected = "the label value of the nodule, a whole number above 0, each once"
+            told = (str(row.mask), f"nodule_id {row.nodule_id[:20]!r}")  # a name, so for the terminal alone
+            raise InputError(Problem("E-CSV-003", what, measured, expected, "Case skipped", told))
         values.append(value)
     return values
 

@@ -1,7 +1,7 @@
 """One folder of an archive: what each file is, read once and remembered by size and mtime."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +27,8 @@ class FileEntry(NamedTuple):
     digest of the file; ``seg`` and ``rtstruct`` the fields of a `MaskHead` and the digest of the file;
     ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the fields of a `Problem`;
     ``broken`` the same of what may be a slice, after the series UID that it names; ``link`` the file
-    that a link leads to, its kind and its facts; ``other`` nothing.
+    that a link leads to, its kind and its facts, a kind of ``outside`` where it leaves the archive and was
+    not read; ``other`` nothing.
     """
 
     name: str
@@ -55,11 +56,39 @@ def walk(root: Path, refused: list[Problem]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def scan_folder(folder: str, known: Sequence[Sequence[Any]]) -> tuple[list[FileEntry], bool]:
-    """Say what each file of a folder is, reading only those that `known` does not hold unchanged.
+class FolderTask(NamedTuple):
+    """A folder to be scanned, what is known of its files, and the folders that links may lead into."""
 
-    Returns the entries sorted by name, and whether they differ from `known`.
+    folder: str
+    known: Sequence[Sequence[Any]] = ()
+    roots: tuple[Path, ...] = ()
+
+
+def recall_folder(task: FolderTask) -> tuple[list[FileEntry], bool] | None:
+    """Return what `scan_folder` does where it need read no file, else None: reading is for a worker."""
+    try:
+        return scan_folder(task, _not_here)
+    except _UnknownFileError:
+        return None
+
+
+class _UnknownFileError(Exception):
+    pass
+
+
+def _not_here(path: Path) -> tuple[str, Any]:
+    raise _UnknownFileError
+
+
+def scan_folder(
+    task: FolderTask, identify: Callable[[Path], tuple[str, Any]] | None = None
+) -> tuple[list[FileEntry], bool]:
+    """Say what each file of a folder is, reading only those that are not known unchanged.
+
+    Returns the entries sorted by name, and whether they differ from what is known.
     """
+    folder, known, roots = task
+    identify = identify or _identify
     before = {row[0]: FileEntry(*row) for row in known}
     entries = []
     with os.scandir(folder) as listing:
@@ -70,22 +99,23 @@ def scan_folder(folder: str, known: Sequence[Sequence[Any]]) -> tuple[list[FileE
             state = file.stat()
             target = os.path.realpath(file.path) if file.is_symlink() else ""
             old = before.get(file.name)
-            if old is not None and _unchanged(old, state, target):
+            outside = bool(target) and not any(Path(target).is_relative_to(root) for root in roots)
+            if old is not None and _unchanged(old, state, target, outside):
                 entries.append(old)
                 continue
-            kind, facts = _identify(Path(file.path))
+            kind, facts = ("outside", None) if outside else identify(Path(file.path))
             if target:
                 kind, facts = "link", [target, kind, facts]
             entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts))
     return entries, entries != list(before.values())
 
 
-def _unchanged(old: FileEntry, state: os.stat_result, target: str) -> bool:
+def _unchanged(old: FileEntry, state: os.stat_result, target: str, outside: bool) -> bool:
     """Tell whether what is known of a file still holds."""
     kind, facts = old.kind, old.facts
     if kind == "link":
         found, kind, facts = facts
-        if found != target:
+        if found != target or (kind == "outside") != outside:
             return False
     elif target:
         return False
@@ -142,6 +172,9 @@ def _identify(path: Path) -> tuple[str, Any]:
             "E-FILE-005", "file cannot be read", error.strerror or "", files=(str(path),), transient=True
         )
         return _unreadable(path, problem)
+    except MemoryError:
+        what, action = "file needs more memory than a worker may take", "--worker-memory GiB grants more"
+        return _unreadable(path, Problem("E-CASE-006", what, "", "", action, (str(path),), transient=True))
     return "other", None
 
 

@@ -136,7 +136,15 @@ def _refused(series: Series, path: str, problem: Problem) -> Series:
     measured = f"{problem.code} {problem.what}"
     return replace(
         series,
-        problem=Problem("E-DCM-008", "a file of the series cannot be read", measured, "", action, (path,)),
+        problem=Problem(
+            "E-DCM-008",
+            "a file of the series cannot be read",
+            measured,
+            "",
+            action,
+            (path,),
+            problem.transient,
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import typer
 
+from toolkit.cli.plain import plain
 from toolkit.errors import ToolkitError
 
 P = ParamSpec("P")
@@ -60,7 +61,7 @@ def fail(message: str, code: int) -> NoReturn:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red") + Text(message))
+    Console(stderr=True, soft_wrap=True).print(Text("error: ", style="bold red") + plain(message))
     raise typer.Exit(code)
 
 

@@ -16,7 +16,9 @@ from toolkit.cli.options import (
     Labels,
     RegionPattern,
     SeriesUids,
+    WorkerMemory,
     Workers,
+    gib,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def index(
     cases: Cases = None,
     labels: Labels = None,
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     index_cache: IndexFolder = None,
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
@@ -68,7 +71,7 @@ def index(
     rules, rule = SeriesRules(allow_uneven, allow_missing), RegionRule(region)
     judged: list[Judged] = []
     pool: Pool[Any, Any]
-    with Pool(workers or default_workers()) as pool:
+    with Pool(workers or default_workers(), gib(worker_memory)) as pool:
         found = catalog(
             archive,
             cases,

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.cli.plain import plain
+
 if TYPE_CHECKING:
     from toolkit.archive.case import Case
     from toolkit.archive.deep import Judged
@@ -80,25 +82,24 @@ def show(found: "Discovery", rule: "RegionRule") -> None:
     """Print a table on stdout, and what was refused and ignored on stderr."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
         "case", "patient", "slices x rows x columns", "spacing zyx mm", "regions", "state", box=None
     )
     for case in found.cases[:SHOWN]:
-        table.add_row(*(Text(cell, overflow="fold") for cell in _cells(case, rule)))
+        table.add_row(*(plain(cell, fold=True) for cell in _cells(case, rule)))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     if len(found.cases) > SHOWN:
         console.print(f"... and {len(found.cases) - SHOWN} more (all of them in the manifest)")
     talk = Console(stderr=True, soft_wrap=True, highlight=False)
     for problem in (*(case.problem for case in found.cases if case.problem), *found.refused):
-        talk.print(Text(str(problem)))
+        talk.print(plain(str(problem)))
     usable = sum(case.problem is None for case in found.cases)
     talk.print(f"{len(found.cases)} cases, {usable} usable; {len(found.refused)} other files refused")
     for what, paths in sorted(found.ignored.items()):
         more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-        talk.print(Text(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
+        talk.print(plain(f"ignored: {len(paths)} {what} [{', '.join(paths[:SHOWN])}{more}]"))
 
 
 def _cells(case: "Case", rule: "RegionRule") -> tuple[str, ...]:

@@ -27,6 +27,16 @@ IndexFolder = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Worker processes (default: one for each processor).")
 ]
+WorkerMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--worker-memory",
+        min=0,
+        metavar="GiB",
+        help="Memory that a worker may take; a case that needs more is refused (default: an equal share of "
+        "the machine's, at least 2; 0: any amount).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 
 
@@ -86,3 +96,8 @@ AllowImport = Annotated[
     bool,
     typer.Option("--allow-import", help="Let the model name any installed network; it runs that code."),
 ]
+
+
+def gib(size: float | None) -> int | None:
+    """Return GiB as bytes."""
+    return None if size is None else int(size * 2**30)

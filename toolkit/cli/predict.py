@@ -19,8 +19,11 @@ from toolkit.cli.options import (
     Prevalence,
     RegionPattern,
     SeriesUids,
+    WorkerMemory,
     Workers,
+    gib,
 )
+from toolkit.cli.plain import plain
 
 if TYPE_CHECKING:
     from toolkit.inference.archive import Answer, Source
@@ -52,6 +55,7 @@ def predict(
         Literal["auto", "fused", "dali"], typer.Option(help="What makes the batches.")
     ] = "auto",
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     keep_store: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the crops there; the same command then resumes."),
@@ -91,6 +95,7 @@ def predict(
         regions=RegionRule(region),
         series_uids=tuple(series_uid or ()),
         workers=workers or default_workers(),
+        worker_memory=gib(worker_memory),
         index_cache=index_cache or default_folder(),
     )
     options = {"loader": loader, "threads": workers, "prevalence": prevalence, "names": names}
@@ -136,7 +141,7 @@ def _write(answer: "Answer", out: Path | None, *, shown: bool) -> None:
         return
     text = as_csv(*_rows(answer))
     if out is not None:
-        write_atomic(out, text.encode(), 0o600 if answer.names is not None else None)
+        write_atomic(out, text.encode(errors="surrogateescape"), 0o600 if answer.names is not None else None)
     elif shown:
         typer.echo(text, nl=False)
 
@@ -160,7 +165,7 @@ def _tell(answer: "Answer", out: Path | None) -> None:
         for note in notes
     ]
     for _, line in sorted(told, key=lambda each: each[0])[:SHOWN]:
-        talk.print(Text(line))
+        talk.print(plain(line))
     if len(told) > SHOWN:
         talk.print(f"... and {len(told) - SHOWN} more warnings; --json lists all")
     where = "" if out is None else f", {out}"

@@ -19,7 +19,9 @@ from toolkit.cli.options import (
     MinDiameter,
     RegionPattern,
     SeriesUids,
+    WorkerMemory,
     Workers,
+    gib,
 )
 from toolkit.cli.refusals import tell_refusals
 
@@ -57,6 +59,7 @@ def preprocess(
     ] = None,
     min_diameter: MinDiameter = 3.0,
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the kernels run.")] = "auto",
     index_cache: IndexFolder = None,
     id_key: IdKeyText = None,
@@ -122,6 +125,7 @@ def preprocess(
         labels=labels,
         settings=settings,
         workers=workers or default_workers(),
+        worker_memory=gib(worker_memory),
         device=resolve(device) if engine == "local" else device,
         index_cache=index_cache or default_folder(),
         part=(part, parts),

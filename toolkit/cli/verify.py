@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli.guard import guarded, print_json
 from toolkit.cli.options import Json
+from toolkit.cli.plain import plain
 
 
 @guarded
@@ -19,7 +20,6 @@ def verify(
     Exit code 0: sound, 8: some files are damaged or the store is not finished, 2: no store.
     """
     from rich.console import Console
-    from rich.text import Text
 
     from toolkit.store.verify import verify as run
 
@@ -30,6 +30,6 @@ def verify(
     else:
         talk = Console(stderr=True, soft_wrap=True, highlight=False)
         for problem in problems:
-            talk.print(Text(str(problem)))
+            talk.print(plain(str(problem)))
         typer.echo(f"{store}: {'sound' if not problems else f'{len(problems)} problems'}")
     return 8 if problems else 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from toolkit.doctor.report import Driver, Machine
+from toolkit.memory import machine_memory, text_of
 
 UNITS = {
     "avx2": "AVX2",
@@ -26,14 +27,14 @@ UNITS = {
 
 def read_machine() -> Machine:
     """Return what this machine has."""
-    info = _text("/proc/cpuinfo")
+    info = text_of("/proc/cpuinfo")
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cpu=cpu_name(info),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        quota_cores=quota(_text("/sys/fs/cgroup/cpu.max")),
+        quota_cores=quota(text_of("/sys/fs/cgroup/cpu.max")),
         vector_units=vector_units(info),
-        memory_bytes=memory(_text("/proc/meminfo"), _text("/sys/fs/cgroup/memory.max")),
+        memory_bytes=machine_memory(),
         shared_memory_bytes=_disk(Path("/dev/shm"), free=False),  # noqa: S108  # its size is what is asked
         cache_free_bytes=_disk(user_cache_path("toolkit"), free=True),
         encoding=f"{locale.getpreferredencoding(False)}, {sys.getfilesystemencoding()}",
@@ -61,15 +62,6 @@ def quota(cpu_max: str) -> float | None:
     return int(parts[0]) / int(parts[1])
 
 
-def memory(meminfo: str, memory_max: str) -> int | None:
-    """Return the machine's memory in bytes, or a control group's limit where that is lower."""
-    found = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
-    sizes = [int(found[1]) * 1024] if found else []
-    if memory_max.strip().isdigit():
-        sizes.append(int(memory_max))
-    return min(sizes, default=None)
-
-
 def read_driver() -> Driver | None:
     """Return the NVIDIA driver; None where there is none that answers."""
     try:
@@ -82,7 +74,7 @@ def read_driver() -> Driver | None:
     except (OSError, AttributeError):
         return None
     major, rest = divmod(cuda.value, 1000)
-    return Driver(driver_version(_text("/proc/driver/nvidia/version")), (major, rest // 10), count.value)
+    return Driver(driver_version(text_of("/proc/driver/nvidia/version")), (major, rest // 10), count.value)
 
 
 def driver_version(text: str) -> str:
@@ -106,11 +98,3 @@ def _disk(folder: Path, *, free: bool) -> int | None:
     except OSError:
         return None
     return usage.free if free else usage.total
-
-
-def _text(path: str) -> str:
-    """Return what a file of the system says; nothing where it is not there."""
-    try:
-        return Path(path).read_text("utf-8", "replace")
-    except OSError:
-        return ""

@@ -11,21 +11,12 @@ from pathlib import Path
 from toolkit import __version__
 from toolkit.device import resolve
 from toolkit.doctor.facts import Facts, Software, Torch
+from toolkit.doctor.flaws import FLAWS
 from toolkit.doctor.machine import read_driver, read_machine
 from toolkit.doctor.report import Chosen, Gpu
 from toolkit.errors import UsageError
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "numba",
-    "numba-cuda",
-    "pydicom",
-    "python-gdcm",
-    "triton",
-    "dataclasses",
-)
+PACKAGES = ("numpy", "scipy", "numba", "numba-cuda", "triton", "dataclasses", *FLAWS)
 FAMILIES = {"cupy": "cupy", "dali": "nvidia-dali"}
 LAYERS = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
 BFLOAT16_UNITS = {"AVX512-BF16", "AMX"}

@@ -4,19 +4,13 @@ import re
 from collections.abc import Callable
 
 from toolkit.doctor.facts import Facts
+from toolkit.doctor.flaws import FLAWS
 from toolkit.doctor.report import Finding, Status
 from toolkit.doctor.traps_gpu import GPU_TRAPS
 
 LEAST_DISK = 2 << 30
 LEAST_SHARED = 1 << 30
 """NCCL and PyTorch's workers pass tensors through /dev/shm; containers give 64 MiB unless told otherwise."""
-
-# first version without the flaw; older lines that were mended; what the flaw is
-FLAWS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "pydicom": ("3.0.2", ("2.4.5",), "CVE-2026-32711: a DICOMDIR can name files outside its folder"),
-    "python-gdcm": ("3.2.6", (), "CVE-2026-3650: a small file can fill the memory"),
-    "torch": ("2.10", (), "CVE-2026-24747: loading foreign weights can run code"),
-}
 
 
 def traps(facts: Facts) -> list[Finding]:
@@ -131,14 +125,14 @@ def backport(facts: Facts) -> Finding:
 
 def flaw(facts: Facts, package: str) -> Finding:
     """Tell whether a package has a known security flaw."""
-    first, mended, what = FLAWS[package]
+    first, mended, ids, what = FLAWS[package]
     found, name = facts.software.versions.get(package), f"flaws of {package}"
     if found is None:
         return _finding(name, "ok", "not installed")
     same_line = [each for each in mended if release(each)[:2] == release(found)[:2]]
     if release(found) >= release(same_line[0] if same_line else first):
         return _finding(name, "ok", found)
-    return _finding(name, "trap", found, what, f"{package} {first} or newer")
+    return _finding(name, "trap", found, f"{ids[0]}: {what}", f"{package} {first} or newer")
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ class Source:
     regions: RegionRule = field(default_factory=RegionRule)
     series_uids: tuple[str, ...] = ()
     workers: int = 1
+    worker_memory: int | None = None
     index_cache: Path | None = None
 
 
@@ -118,6 +119,7 @@ def predict_archive(
             manifest=source.manifest,
             settings=settings_of(predictor.file.input, source),
             workers=source.workers,
+            worker_memory=source.worker_memory,
             device=predictor.device,
             index_cache=source.index_cache,
             series_uids=source.series_uids,

@@ -258,4 +258,4 @@ def _check(file: ModelFile, place: Path) -> None:
     if len({*file.members}) != len(file.members):
         refuse(place, "a wrong model file", "two members of one name")
     for name in file.members:
-        check_member(name, place)
+        check_member(name, place.parent)

@@ -33,15 +33,22 @@ def _outside(path: Path, what: str, measured: str, expected: str) -> NoReturn:
 
 
 def check_member(name: str, path: Path) -> None:
-    """Refuse a member's name that leads out of the folder; raises `UsageError` E-MODEL-002."""
+    """Refuse a member's name that leads out of a folder, or a link; raises `UsageError` E-MODEL-002."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         expected = "letters, digits, dot, dash and underscore"
         refuse(path, "a member's name that is no folder name", f"{name!r:.60}", expected)
+    if (path / name).is_symlink():
+        refuse(path / name, "a link inside the model folder", "", "the folder itself")
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
-    """Return the bytes of a regular file; raises `UsageError` E-MODEL-002 where it is none, or too long."""
+    """Return the bytes of a regular file; raises `UsageError` E-MODEL-002 where it is none, or too long.
+
+    A link is none.
+    """
     try:
+        if path.is_symlink():
+            refuse(path, "a link inside the model folder", "", "the file itself")
         if not path.is_file():
             refuse(path, "a file of the model folder is missing", "no regular file")
         size = path.stat().st_size

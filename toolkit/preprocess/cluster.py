@@ -141,6 +141,7 @@ def shard_task(job: Job, work: Work, cache: IndexCache, shard: PlannedShard, sto
         settings=job.settings,
         keys=tuple((case_id, work.keys.get(case_id, "")) for case_id in shard.case_ids),
         tasks=tuple(veiled(task_of(job, work, cache, case_id)) for case_id in shard.case_ids),
+        memory=job.worker_memory,
     )
 
 

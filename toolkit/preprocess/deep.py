@@ -7,7 +7,7 @@ from typing import Any
 from toolkit.archive.case import Case
 from toolkit.archive.deep import Judged, judge_case
 from toolkit.archive.region_rule import RegionRule
-from toolkit.preprocess.pool import Died, Failed, Pool, death
+from toolkit.preprocess.pool import Lost, Pool, death
 from toolkit.progress import bar
 
 
@@ -18,7 +18,7 @@ def judge_all(
     judged: list[Judged] = [Judged(case) for case in cases]
     with bar("deep", len(cases), "series") as advance:
         for number, result in pool.map(judge_case, [(case, min_diameter_mm, rule) for case in cases]):
-            if isinstance(result, Died | Failed):
+            if isinstance(result, Lost):
                 judged[number] = Judged(replace(cases[number], problem=death(result)))
             else:
                 judged[number] = result

@@ -18,8 +18,12 @@ class IdKey:
     secret: bytes
 
     def hash(self, kind: str, identifier: str) -> str:
-        """Return 16 hex digits for an identifier of a kind (``case``, ``patient``, ``nodule``)."""
-        return hmac.new(self.secret, f"{kind}\0{identifier}".encode(), "sha256").hexdigest()[:16]
+        """Return 16 hex digits for an identifier of a kind (``case``, ``patient``, ``nodule``).
+
+        A file name that is no UTF-8 is hashed by its bytes.
+        """
+        told = f"{kind}\0{identifier}".encode(errors="surrogateescape")
+        return hmac.new(self.secret, told, "sha256").hexdigest()[:16]
 
     @property
     def fingerprint(self) -> str:

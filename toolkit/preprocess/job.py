@@ -24,6 +24,7 @@ class Job:
     labels: Path | None = None
     settings: Settings = field(default_factory=Settings)
     workers: int = 1
+    worker_memory: int | None = None
     device: Device = "cpu"
     index_cache: Path | None = None
     part: tuple[int, int] = (0, 1)

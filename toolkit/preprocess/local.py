@@ -6,27 +6,29 @@ from typing import Any
 
 from toolkit.archive.catalog import Scanned, scan_new_folder
 from toolkit.archive.index_cache import IndexCache
-from toolkit.archive.scan import FileEntry
+from toolkit.archive.scan import FileEntry, FolderTask
 from toolkit.errors import Problem
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector
 from toolkit.preprocess.extract import extract_case
 from toolkit.preprocess.job import Job, Made, Work
-from toolkit.preprocess.pool import Died, Failed, Pool, why
+from toolkit.preprocess.pool import Exhausted, Lost, Pool, why
 from toolkit.preprocess.tasks import outcome_of, task_of
 from toolkit.progress import bar
 from toolkit.store.log import RunLog
 
 
-def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanned]:
-    """Scan new folders in the workers; a folder that kills its worker is named, not scanned again."""
-    names = list(folders)
-    with bar("index", len(names), "folders") as advance:
-        for number, result in pool.map(scan_new_folder, names):
+def scan_in(pool: Pool[FolderTask, Scanned], folders: Iterable[FolderTask]) -> Iterator[Scanned]:
+    """Scan folders in the workers; one that kills its worker is named, and not scanned again in this run."""
+    tasks = list(folders)
+    with bar("index", len(tasks), "folders") as advance:
+        for number, result in pool.map(scan_new_folder, tasks):
             advance()
-            if isinstance(result, Died | Failed):
-                problem = Problem("E-CASE-002", "folder cannot be read", why(result), files=(names[number],))
-                yield names[number], [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
+            if isinstance(result, Lost):
+                name = tasks[number].folder
+                action = "--worker-memory GiB grants more" if isinstance(result, Exhausted) else ""
+                problem = Problem("E-CASE-002", "folder cannot be read", why(result), "", action, (name,))
+                yield name, [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
             else:
                 yield result
 

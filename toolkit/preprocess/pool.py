@@ -1,7 +1,8 @@
 """Worker processes that can die without taking the run with them.
 
 Unlike `concurrent.futures`, the parent knows which task each process holds: a process that is killed
-(out of memory, a crash in a decoder) costs that task alone, which is named, and is replaced.
+(out of memory, a crash in a decoder) costs that task alone, which is named, and is replaced. So does a task
+that asks for more memory than a process is granted (`toolkit.preprocess.confine`).
 """
 
 import gc
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from toolkit.errors import Problem
+from toolkit.preprocess.confine import confine, share
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +43,16 @@ class Failed:
     error: str
 
 
+@dataclass(frozen=True)
+class Exhausted:
+    """Stands for the result of a task that asked for more memory than its process was granted."""
+
+    granted: int | None
+
+
+Lost = Died | Failed | Exhausted
+
+
 @dataclass
 class _Worker:
     process: SpawnProcess
@@ -50,15 +62,18 @@ class _Worker:
 class Pool(Generic[T, R]):
     """A fixed number of spawned processes; start it early, they import while the parent works.
 
-    Processes are spawned, never forked: a fork after a threading layer has started can hang.
+    Processes are spawned, never forked: a fork after a threading layer has started can hang. Each may take
+    `memory` bytes beyond what it has when it is ready: an equal share of the machine's when None, any amount
+    when 0.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, memory: int | None = None) -> None:
+        self._memory = share(workers) if memory is None else memory
         self._context = multiprocessing.get_context("spawn")
         self._idle = [self._start() for _ in range(max(1, workers))]
         self._busy: dict[int, _Worker] = {}
 
-    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[int, R | Died | Failed]]:
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[int, R | Lost]]:
         """Yield (number of the task, result) as results come; tasks are taken as processes get free."""
         numbered = iter(enumerate(tasks))
         holding: dict[int, int] = {}
@@ -94,30 +109,30 @@ class Pool(Generic[T, R]):
         by_connection = {worker.connection: worker for worker in self._busy.values()}
         return [by_connection[connection] for connection in wait(list(by_connection))]  # type: ignore[index]
 
-    def _receive(self, worker: _Worker) -> R | Died | Failed:
+    def _receive(self, worker: _Worker) -> R | Lost:
         try:
-            result: R | Failed = receive_result(worker.connection)
+            result: R | Failed | Exhausted = receive_result(worker.connection)
         except (EOFError, ConnectionResetError):
             worker.process.join()
             self._idle.append(self._start())
             return Died(worker.process.exitcode)
-        self._idle.append(worker)
+        if isinstance(result, Exhausted):  # what a library still holds must not fail the next task
+            _end([worker])
+            self._idle.append(self._start())
+        else:
+            self._idle.append(worker)
         return result
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, self._memory), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
 
     def close(self) -> None:
         """End all processes; whatever they were doing is lost."""
-        for worker in (*self._idle, *self._busy.values()):
-            worker.connection.close()
-            worker.process.terminate()
-        for worker in (*self._idle, *self._busy.values()):
-            worker.process.join()
+        _end([*self._idle, *self._busy.values()])
         self._idle, self._busy = [], {}
 
     def __enter__(self) -> Self:
@@ -129,15 +144,32 @@ class Pool(Generic[T, R]):
         self.close()
 
 
-def why(result: Died | Failed) -> str:
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join()
+
+
+def why(result: Lost) -> str:
     """Say what happened to a task in a few safe words."""
     if isinstance(result, Failed):
         return result.error.split(":")[0]
-    return f"worker ended with code {result.exit_code}"
+    if isinstance(result, Exhausted):
+        return "more memory asked for" if result.granted is None else f"more than {_gib(result.granted)}"
+    code = result.exit_code
+    named = signal.Signals(-code).name if code is not None and -code in {*signal.Signals} else f"code {code}"
+    return f"worker ended by {named}"
 
 
-def death(result: Died | Failed) -> Problem:
-    """Return the problem of a case whose worker died or met an unforeseen error."""
+def death(result: Lost) -> Problem:
+    """Return the problem of a case whose worker died, ran out of memory or met an unforeseen error."""
+    if isinstance(result, Exhausted):
+        what, granted = "case needs more memory than a worker may take", result.granted
+        expected = "" if granted is None else f"at most {_gib(granted)}"
+        action = "Case skipped; --worker-memory GiB grants more, fewer --workers leave more for each"
+        return Problem("E-CASE-006", what, why(result), expected, action, transient=True)
     if isinstance(result, Died):
         action = "Case skipped; run again with fewer --workers if memory ran out"
         return Problem("E-CASE-002", "worker died on this case", why(result), "", action, transient=True)
@@ -145,31 +177,44 @@ def death(result: Died | Failed) -> Problem:
     return Problem("E-CASE-003", "unexpected error", why(result), "", action, transient=True)
 
 
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"
+
+
 def default_workers() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve(connection: "Connection[Any, Any]") -> None:
+def _serve(connection: "Connection[Any, Any]", memory: int | None) -> None:
     """Do tasks until the parent is gone; a worker's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import toolkit.preprocess.warm  # noqa: F401  # while the parent reads the archive
 
     gc.freeze()  # what was imported stays: no collection need walk through it again
+    if memory:
+        confine(memory)
     while True:
         try:
             function, task = connection.recv()
         except (EOFError, ConnectionResetError):
             return
         try:
-            result = function(task)
-        except Exception as error:  # a bug or a hostile file: the case fails, the run goes on
-            result = Failed(f"{type(error).__name__}: {error}")
-        try:
-            send_result(connection, result)
+            send_result(connection, _result(function, task, memory))
+        except MemoryError:  # it was too large to be packed: nothing of it was sent
+            send_result(connection, Exhausted(memory))
         except (BrokenPipeError, ConnectionResetError):
             return
+
+
+def _result(function: Callable[[Any], Any], task: Any, memory: int | None) -> Any:
+    try:
+        return function(task)
+    except MemoryError:
+        return Exhausted(memory)
+    except Exception as error:  # a bug or a hostile file: the case fails, the run goes on
+        return Failed(f"{type(error).__name__}: {error}")
 
 
 def send_result(connection: "Connection[Any, Any]", result: Any) -> None:

@@ -38,7 +38,7 @@ def preprocess(job: Job) -> Summary:
             job = replace(job, device=connect.check_workers(client, job.device))
         elif job.device == "auto":
             job = replace(job, device=resolve(job.device))
-        pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers))
+        pool: Pool[Any, Any] = stack.enter_context(Pool(job.workers, job.worker_memory))
         cache = IndexCache(job.index_cache)
         stack.callback(cache.close)
         found = catalog(

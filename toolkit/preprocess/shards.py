@@ -27,9 +27,10 @@ from toolkit.device import resolve
 from toolkit.errors import Problem, ToolkitError, UsageError
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Told, tell
+from toolkit.preprocess.confine import share
 from toolkit.preprocess.extract import Extracted, Task, extract_case, finish
 from toolkit.preprocess.plan import Settings
-from toolkit.preprocess.pool import Pool
+from toolkit.preprocess.pool import Pool, default_workers
 from toolkit.preprocess.tasks import outcome_of
 from toolkit.preprocess.versions import differences, versions
 from toolkit.store.crops import CropFiles
@@ -54,6 +55,8 @@ class ShardTask:
         (hashed case id, key) of the shard's cases: where they are committed already, nothing is done.
     tasks
         One a case, in order, without case, patient or study id.
+    memory
+        Bytes that decoding a case may take; an equal share of the machine's by its processors when None.
     patience_s
         How long to wait for the store to come into sight.
     """
@@ -66,6 +69,7 @@ class ShardTask:
     settings: Settings
     keys: tuple[tuple[str, str], ...]
     tasks: tuple[Task, ...]
+    memory: int | None = None
     patience_s: float = SIGHT_S
 
     def __repr__(self) -> str:
@@ -151,7 +155,7 @@ def _do_shard(task: ShardTask) -> ShardDone:
         return ShardDone()
     mark = secrets.token_hex(8)
     cases: list[CaseDone] = []
-    with _pool() as pool, CropFiles(task.store, task.shard, side, mark) as crops:
+    with _pool(task.memory) as pool, CropFiles(task.store, task.shard, side, mark) as crops:
         for _, result in pool.map(extract_case, task.tasks):  # one process: they come in order
             case = task.tasks[len(cases)].case
             done = finish(outcome_of(result), settings, on_device=task.tasks[len(cases)].on_device)
@@ -199,27 +203,28 @@ def _unseen(task: ShardTask) -> str:
     return "" if same else "store"
 
 
-_idle: list[tuple[float, Pool[Any, Any]]] = []
+_idle: list[tuple[float, int | None, Pool[Any, Any]]] = []
 _lock = threading.Lock()
 
 
 @contextmanager
-def _pool() -> Iterator[Pool[Any, Any]]:
+def _pool(memory: int | None) -> Iterator[Pool[Any, Any]]:
     """Lend a decoding process, kept for the next shard: what kills it costs a case, not the Dask worker."""
     # Dask starts its workers as daemons, which may have no children lest these outlive them; ours end
     # when their pipe does
     multiprocessing.current_process().daemon = False
     with _lock:
-        pool = _idle.pop()[1] if _idle else None
+        fit = next((k for k, (_, granted, _) in enumerate(_idle) if granted == memory), None)
+        pool = None if fit is None else _idle.pop(fit)[2]
     if pool is None:
-        pool = Pool(1)
+        pool = Pool(1, share(default_workers()) if memory is None else memory)
     try:
         yield pool
     except BaseException:
         pool.close()
         raise
     with _lock:
-        _idle.append((time.monotonic(), pool))
+        _idle.append((time.monotonic(), memory, pool))
     timer = threading.Timer(IDLE_S, _close_idle)
     timer.daemon = True
     timer.start()
@@ -227,7 +232,7 @@ def _pool() -> Iterator[Pool[Any, Any]]:
 
 def _close_idle() -> None:
     with _lock:
-        old = [pool for since, pool in _idle if time.monotonic() - since >= IDLE_S]
-        _idle[:] = [(since, pool) for since, pool in _idle if pool not in old]
+        old = [pool for since, _, pool in _idle if time.monotonic() - since >= IDLE_S]
+        _idle[:] = [each for each in _idle if each[2] not in old]
     for pool in old:
         pool.close()

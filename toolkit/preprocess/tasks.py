@@ -6,7 +6,7 @@ from toolkit.errors import Problem
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.extract import Extracted, Task
 from toolkit.preprocess.job import Job, Work
-from toolkit.preprocess.pool import Died, Failed, death
+from toolkit.preprocess.pool import Lost, death
 
 
 def task_of(job: Job, work: Work, cache: IndexCache, case_id: str) -> Task:
@@ -22,7 +22,7 @@ def task_of(job: Job, work: Work, cache: IndexCache, case_id: str) -> Task:
     return Task(case, job.settings, findings, notes, job.device == "cuda")
 
 
-def outcome_of(result: Extracted | Died | Failed) -> Extracted:
+def outcome_of(result: Extracted | Lost) -> Extracted:
     """Turn a dead worker or an unforeseen error into a refusal of its case."""
     if isinstance(result, Extracted):
         return result

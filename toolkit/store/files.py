@@ -1,6 +1,7 @@
 """Writing files so that no name ever holds a part of one."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -39,7 +40,7 @@ def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> Binary
     """
     path = temporary_path(final, mark)
     while True:
-        file = path.open("ab+")
+        file = open(path, "ab+", opener=_no_link)  # noqa: SIM115  # Path.open has no opener; returned
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -57,6 +58,22 @@ def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> Binary
             file.truncate(0)
             return file
         file.close()  # the other process renamed it between open and lock
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file that we are about to empty; where somebody put a link, what it leads to is left alone."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise linked(Path(path)) from error
+        raise
+
+
+def linked(path: Path) -> StoreError:
+    """Return the error that names a link where a file or folder of ours belongs."""
+    action = "Stopped; put the file itself there (a link to the whole folder is followed)"
+    return StoreError(Problem("E-STORE-008", "a link inside the folder", "", "", action, (str(path),)))
 
 
 def publish(file: BinaryIO, final: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError
-from toolkit.store.files import write_atomic
+from toolkit.store.files import linked, write_atomic
 from toolkit.store.format import (
     CSV_COLUMNS,
     IMAGE_TYPE,
@@ -59,8 +59,11 @@ class Entry:
 
 
 def read_ledger(store: Path, shard: str) -> list[Entry]:
-    """Read a shard's ledger; raises `StoreError` E-STORE-003 where it is damaged."""
-    values = unseal_lines(ledger_path(store, shard))
+    """Read a shard's ledger; raises `StoreError` E-STORE-003 where it is damaged, E-STORE-008 on a link."""
+    path = ledger_path(store, shard)
+    if path.is_symlink():
+        raise linked(path)
+    values = unseal_lines(path)
     return [Entry(**{**value, "nodules": tuple(value["nodules"])}) for value in values]
 
 

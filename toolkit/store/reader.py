@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
+from toolkit.store.files import linked
 from toolkit.store.format import Nodule, damaged, digest, images_path, masks_path, shard_name
 from toolkit.store.ledger import Entry, committed, nodules_of, read_ledger, write_csv
 from toolkit.store.writer import ShardWriter, read_settings, write_settings
@@ -161,6 +162,8 @@ class Store:
 
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Map a shard array after checking that it is what the ledger says."""
+    if path.is_symlink():
+        raise linked(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.errors import Problem, StoreError
-from toolkit.store.files import TEMPORARY
+from toolkit.store.files import TEMPORARY, linked
 from toolkit.store.format import (
     IMAGE_TYPE,
     MASK_TYPE,
@@ -27,12 +27,12 @@ def verify(store: Path) -> Iterator[Problem]:
     """Yield a problem for every file of a store that is damaged, missing or foreign.
 
     Digests of all crops and lines are computed anew. Raises `StoreError` E-STORE-001 where there is
-    no store at all.
+    no store at all, E-STORE-008 where a folder of it is a link.
     """
     try:
         settings = read_settings(store)
     except StoreError as error:
-        if error.problem.code == "E-STORE-001":
+        if error.problem.code in ("E-STORE-001", "E-STORE-008"):
             raise
         yield error.problem
         return
@@ -69,6 +69,9 @@ def _verify_shard(store: Path, shard: str, side: int) -> Iterator[Problem]:
             continue
         header = array_header(dtype, len(nodules), side)
         voxels = side**3 * np.dtype(dtype).itemsize
+        if path.is_symlink():
+            yield linked(path).problem
+            continue
         if not path.exists():
             yield damaged(path, "missing").problem
             continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
 from toolkit.store.crops import CropFiles
-from toolkit.store.files import TEMPORARY, disk_errors, sync_folder, write_atomic
+from toolkit.store.files import TEMPORARY, disk_errors, linked, sync_folder, write_atomic
 from toolkit.store.format import (
     FORMAT_VERSION,
     Nodule,
@@ -24,6 +24,8 @@ from toolkit.store.format import (
     unseal,
 )
 from toolkit.store.ledger import Entry
+
+OWN = ("store.json", "plan.jsonl", "nodules.csv", "shards", "ledger", "log")
 
 
 class ShardWriter:
@@ -121,8 +123,15 @@ def _check_same(store: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_settings(store: Path) -> dict[str, Any]:
-    """Read ``store.json``; raises `StoreError` E-STORE-001 where there is none, E-STORE-003 where damaged."""
+    """Read ``store.json``.
+
+    Raises `StoreError` E-STORE-001 where there is none, E-STORE-003 where it is damaged, E-STORE-008 where a
+    file or folder of the store is a link, through which others would be read or overwritten.
+    """
     path = store / "store.json"
+    for name in OWN:
+        if (store / name).is_symlink():
+            raise linked(store / name)
     try:
         value = unseal(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -43,7 +43,7 @@ def load(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
         if header["digest"] != _digest(tensors, text):
             raise _unreadable(path, "its digest does not match its content")
         return tensors, dict(json.loads(text))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
 
 
