@@ -31,6 +31,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
     `UsageError` E-DASK-001 without Dask and E-DASK-002 where no scheduler answers.
     """
     try:
+        import cryptography  # noqa: F401  # for certificates of a cluster of this machine
         import dask
         import distributed
         from distributed.security import Security
