@@ -11,7 +11,7 @@ import pickle
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ from toolkit.preprocess.extract import (
 )
 from toolkit.preprocess.identity import IdKey
 from toolkit.preprocess.plan import Settings, case_key, default_margin, extend_plan
+from toolkit.store.crops import CropFiles
 from toolkit.store.format import digest
 from toolkit.store.ledger import write_csv
-from toolkit.store.writer import ShardWriter, write_settings
+from toolkit.store.writer import write_settings
 
 Stages = dict[str, list[float]]
 PROTOCOL = 5
@@ -121,7 +122,7 @@ def _find(cases: Sequence[Case], settings: Settings, clock: Clock) -> list[tuple
     cache = IndexCache(None)
     with clock("first/P keep findings"):
         for case, (findings, notes) in zip(cases, found, strict=True):
-            cached_findings.keep(cache, case, settings, findings, notes)
+            cached_findings.keep(cache, case, settings, cached_findings.pack(findings, notes))
     with clock("second/P load findings"):
         for case in cases:
             cached_findings.load(cache, case, settings)
@@ -223,13 +224,10 @@ def _commit(
 
 def _write(store: Path, results: Sequence[Extracted], settings: Settings) -> None:
     """Write crops as the collector does, without digests and records."""
-    with ShardWriter(store, "0", settings.side) as writer:
-        write: Callable[..., Any] = writer._images.write  # the file itself: that is what is timed
+    with CropFiles(store, "0", settings.side) as crops:
         for result in results:
-            write(result.images.data)
-            writer._masks.write(result.masks.data)
-        writer._rows = sum(len(result.images) for result in results)
-        writer.commit()
+            crops.append(result.images, result.masks)
+        crops.publish()
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def index(
     from toolkit.archive.region_rule import RegionRule
     from toolkit.cli.index_shown import as_json, show, write_files
     from toolkit.preprocess.deep import judge_all
+    from toolkit.preprocess.local import scan_in
     from toolkit.preprocess.plan import Settings
     from toolkit.preprocess.pool import Pool, default_workers
-    from toolkit.preprocess.run import scan_in
 
     cache = IndexCache(index_cache or default_folder())
     rules, rule = SeriesRules(allow_uneven, allow_missing), RegionRule(region)

@@ -26,8 +26,8 @@ from toolkit.cli.options import (
 from toolkit.cli.refusals import tell_refusals
 
 if TYPE_CHECKING:
+    from toolkit.preprocess.job import Summary
     from toolkit.preprocess.plan import Settings
-    from toolkit.preprocess.run import Summary
 
 
 def _part(text: str) -> str:
@@ -66,6 +66,16 @@ def preprocess(
     shard: Annotated[
         str, typer.Option(metavar="i/N", callback=_part, help="Do part i of N; parts may run at once.")
     ] = "1/1",
+    engine: Annotated[
+        Literal["local", "dask"], typer.Option(help="Who makes the shards: this machine, or a Dask cluster.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the Dask cluster, or its scheduler file *.json (default: a cluster of this machine).",
+        ),
+    ] = None,
     allow_uneven: AllowUneven = False,
     allow_missing: AllowMissing = False,
     region: RegionPattern = "",
@@ -89,11 +99,13 @@ def preprocess(
     from toolkit.archive.region_rule import RegionRule
     from toolkit.device import resolve
     from toolkit.preprocess.identity import load_key
+    from toolkit.preprocess.job import Job
     from toolkit.preprocess.plan import Settings, default_margin
     from toolkit.preprocess.pool import default_workers
-    from toolkit.preprocess.run import Job
     from toolkit.preprocess.run import preprocess as run
 
+    if scheduler is not None and engine != "dask":
+        raise typer.BadParameter("needs --engine dask", param_hint="--scheduler")
     labels = labels or default_labels(archive, cases)
     part, parts = (int(number) for number in shard.split("/"))
     settings = Settings(
@@ -114,22 +126,24 @@ def preprocess(
         settings=settings,
         workers=workers or default_workers(),
         worker_memory=gib(worker_memory),
-        device=resolve(device),
+        device=resolve(device) if engine == "local" else device,
         index_cache=index_cache or default_folder(),
         part=(part, parts),
         dry_run=dry_run,
         max_failures=max_failures,
         series_uids=tuple(series_uid or ()),
+        engine=engine,
+        scheduler=scheduler,
     )
     summary = run(job)
     if json:
-        print_json(_as_json(summary, settings, job.device))
+        print_json(_as_json(summary, settings))
     else:
         _show(summary, settings, store, dry_run)
     return summary.exit_code
 
 
-def _as_json(summary: "Summary", settings: "Settings", device: str) -> dict[str, Any]:
+def _as_json(summary: "Summary", settings: "Settings") -> dict[str, Any]:
     from toolkit.preprocess.plan import stored_bytes
 
     plain = {k: v for k, v in vars(summary).items() if k not in ("failures", "files", "outcomes")}
@@ -139,7 +153,6 @@ def _as_json(summary: "Summary", settings: "Settings", device: str) -> dict[str,
         "failures": [{"case_id": c, "code": p.code, "problem": str(p)} for c, p in summary.failures],
         "files": [{"code": p.code, "files": list(p.files), "problem": str(p)} for p in summary.files],
         "settings": settings.resolved(),
-        "device": device,
         "store_bytes": stored_bytes(summary.nodules, settings),
         "exit_code": summary.exit_code,
     }

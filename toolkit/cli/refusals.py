@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from toolkit.cli.plain import plain
 
 if TYPE_CHECKING:
-    from toolkit.preprocess.run import Summary
+    from toolkit.preprocess.job import Summary
 
 SHOWN = 20
 

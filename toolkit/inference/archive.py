@@ -16,8 +16,9 @@ from toolkit.inference.scores import Scores
 from toolkit.models.folder import InputContract
 from toolkit.preprocess.crosswalk import read_crosswalk
 from toolkit.preprocess.identity import IdKey
+from toolkit.preprocess.job import Job, Summary
 from toolkit.preprocess.plan import Settings
-from toolkit.preprocess.run import Job, Summary, preprocess
+from toolkit.preprocess.run import preprocess
 from toolkit.progress import bar
 from toolkit.store import Store
 

@@ -36,13 +36,14 @@ def load(
     return tuple(_from_json(found) for found in value["findings"]), notes
 
 
-def keep(
-    cache: IndexCache, case: Case, settings: Settings, findings: Sequence[Finding], notes: Sequence[Problem]
-) -> None:
-    """Remember findings that took a scan of a mask to find."""
-    if case.masks:
-        value = {"findings": [_to_json(f) for f in findings], "notes": [asdict(note) for note in notes]}
-        cache.put(KIND, key_of(case, settings), value)
+def pack(findings: Sequence[Finding], notes: Sequence[Problem]) -> dict[str, Any]:
+    """Return findings and notes as small plain JSON types."""
+    return {"findings": [_to_json(f) for f in findings], "notes": [asdict(note) for note in notes]}
+
+
+def keep(cache: IndexCache, case: Case, settings: Settings, packed: dict[str, Any]) -> None:
+    """Remember what took a scan of a mask to find."""
+    cache.put(KIND, key_of(case, settings), packed)
 
 
 def _to_json(finding: Finding) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """Results come in any order; shards are written in the order of the plan."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from toolkit.archive.case import Case, Finding
+from toolkit.archive.case import Case
 from toolkit.errors import Problem
 from toolkit.preprocess.extract import Extracted, finish, records
 from toolkit.preprocess.identity import IdKey
 from toolkit.preprocess.plan import PlannedShard, Settings
+from toolkit.store.format import Nodule
 from toolkit.store.ledger import Entry
 from toolkit.store.writer import ShardWriter
 
@@ -56,21 +58,12 @@ class Collector:
     def _write(
         self, writer: ShardWriter, case_id: str, case: Case | None, key: str, result: Extracted
     ) -> None:
-        patient_id = self._id_key.hash("patient", case.patient_id) if case is not None else ""
-        notes = {(note.code, note.public) for note in (*result.scan_notes, *result.notes)}
-        facts = {**result.scan, "notes": sorted(notes)}
-        side = self._settings.side
-        if result.problem is not None or not result.findings:
-            entry = _refusal(case_id, patient_id, key, result.problem, facts)
-            writer.append(
-                entry, [], np.empty((0, *(side,) * 3), np.int16), np.empty((0, *(side,) * 3), np.uint8)
-            )
+        entry, nodules = entry_of(tell(result, self._settings), case_id, case, key, self._id_key)
+        if not nodules:
+            nothing = (0, *(self._settings.side,) * 3)
+            writer.append(entry, [], np.empty(nothing, np.int16), np.empty(nothing, np.uint8))
             return
         assert result.images is not None and result.masks is not None  # noqa: S101, PT018  # finished
-        names = [nodule_id(case_id, finding, self._id_key) for finding in result.findings]
-        nodules = records(result, self._settings, case_id, patient_id, names, case.split if case else "")
-        digests = tuple({name: fact[name] for name in ("pixels", "image", "mask")} for fact in result.facts)
-        entry = Entry(case_id, patient_id, key, "done", nodules=digests, facts=_plain(facts))
         writer.append(entry, nodules, result.images, result.masks)
 
     def __enter__(self) -> Self:
@@ -83,29 +76,66 @@ class Collector:
             writer.__exit__(kind, error, trace)
 
 
-def nodule_id(case_id: str, finding: Finding, id_key: IdKey) -> str:
+@dataclass(frozen=True)
+class Told:
+    """What a ledger will say of a case, but for keyed hashes: nothing here needs the id key.
+
+    Attributes
+    ----------
+    problem
+        Why it was refused; None where it is done or empty.
+    nodules
+        Records that bear the archive's names of the nodules; digests of their voxels and crops.
+    facts
+        Notes and what was measured on the scan.
+    """
+
+    problem: Problem | None = None
+    nodules: tuple[Nodule, ...] = ()
+    digests: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tell(result: Extracted, settings: Settings) -> Told:
+    """Return what is to be said of a finished case."""
+    notes = {(note.code, note.public) for note in (*result.scan_notes, *result.notes)}
+    facts = _plain({**result.scan, "notes": sorted(notes)})
+    if result.problem is not None or not result.findings:
+        return Told(result.problem, facts=facts)
+    digests = tuple({name: fact[name] for name in ("pixels", "image", "mask")} for fact in result.facts)
+    return Told(None, tuple(records(result, settings)), digests, facts)
+
+
+def entry_of(
+    told: Told, case_id: str, case: Case | None, key: str, id_key: IdKey
+) -> tuple[Entry, list[Nodule]]:
+    """Return the ledger entry of a case and its nodules, named by keyed hashes."""
+    patient_id = id_key.hash("patient", case.patient_id) if case is not None else ""
+    if told.problem is not None:
+        problem = told.problem
+        said = (problem.code, problem.public, problem.transient)
+        return Entry(case_id, patient_id, key, "refused", *said, facts=told.facts), []
+    if not told.nodules:
+        return Entry(case_id, patient_id, key, "empty", facts=told.facts), []
+    split = case.split if case is not None else ""
+    nodules = [
+        replace(
+            nodule,
+            nodule_id=nodule_id(case_id, nodule.nodule_id, id_key),
+            case_id=case_id,
+            patient_id=patient_id,
+            split=split,
+        )
+        for nodule in told.nodules
+    ]
+    return Entry(case_id, patient_id, key, "done", nodules=told.digests, facts=told.facts), nodules
+
+
+def nodule_id(case_id: str, name: str, id_key: IdKey) -> str:
     """Return a nodule's id: its case's and its number, or a hash of the name that a manifest gave it."""
-    if finding.name.isdecimal() and len(finding.name) <= 3 and str(int(finding.name)) == finding.name:
-        return f"{case_id}-{int(finding.name):03d}"
-    return f"{case_id}-{id_key.hash('nodule', finding.name)}"
-
-
-def _refusal(
-    case_id: str, patient_id: str, key: str, problem: Problem | None, facts: Mapping[str, Any]
-) -> Entry:
-    """Return the ledger entry of a case without crops: empty, or refused by a problem."""
-    if problem is None:
-        return Entry(case_id, patient_id, key, "empty", facts=_plain(facts))
-    return Entry(
-        case_id,
-        patient_id,
-        key,
-        "refused",
-        problem.code,
-        problem.public,
-        problem.transient,
-        facts=_plain(facts),
-    )
+    if name.isdecimal() and len(name) <= 3 and str(int(name)) == name:
+        return f"{case_id}-{int(name):03d}"
+    return f"{case_id}-{id_key.hash('nodule', name)}"
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -215,30 +215,21 @@ def _paste(box: Box, mask: NDArray[np.uint8], into: Box) -> NDArray[np.uint8]:
     return result
 
 
-def records(
-    result: Extracted,
-    settings: Settings,
-    case_id: str,
-    patient_id: str,
-    nodule_ids: Sequence[str],
-    split: str,
-) -> list[Nodule]:
-    """Return the store's records of a finished case, ids as given."""
+def records(result: Extracted, settings: Settings) -> list[Nodule]:
+    """Return the store's records of a finished case: its own names for nodules, no ids yet."""
     nodules = []
     inner = slice(settings.margin, settings.margin + settings.size)
     assert result.masks is not None  # noqa: S101  # finished
-    for finding, nodule_id, mask, facts in zip(
-        result.findings, nodule_ids, result.masks, result.facts, strict=True
-    ):
+    for finding, mask, facts in zip(result.findings, result.masks, result.facts, strict=True):
         held = float(mask.sum(dtype=np.int64)) / 255 * settings.spacing_mm**3
         more = {"air_share": facts["air_share"]}
         if finding.volume_mm3:
             more["mask_share_in_cube"] = round(min(1.0, held / finding.volume_mm3), 4)
         nodules.append(
             Nodule(
-                nodule_id=nodule_id,
-                case_id=case_id,
-                patient_id=patient_id,
+                nodule_id=finding.name,
+                case_id="",
+                patient_id="",
                 label=finding.label,
                 diameter_mm=None if finding.diameter_mm is None else round(finding.diameter_mm, 4),
                 volume_mm3=None if finding.volume_mm3 is None else round(finding.volume_mm3, 4),
@@ -247,7 +238,6 @@ def records(
                 mask_source=finding.mask_source,
                 rating=finding.rating,
                 readers=finding.readers,
-                split=split,
                 facts=more,
             )
         )

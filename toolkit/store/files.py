@@ -27,15 +27,20 @@ def disk_errors() -> Iterator[None]:
         raise ResourceError(problem) from error
 
 
-def open_temporary(final: Path, *, wait: bool = False) -> BinaryIO:
-    """Open the one temporary file of `final`, empty and locked for this process.
+def temporary_path(final: Path, mark: str = "") -> Path:
+    """Return the temporary name of a file; a mark makes one of its own where locks do not reach."""
+    return final.with_name(final.name + (f".{mark}" if mark else "") + TEMPORARY)
+
+
+def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> BinaryIO:
+    """Open the one temporary file of `final` (and of a mark), empty and locked for this process.
 
     A file that a killed run left is reused. Where another process is writing it, waits for it if
     told so, else raises `StoreError` E-STORE-004.
     """
-    path = final.with_name(final.name + TEMPORARY)
+    path = temporary_path(final, mark)
     while True:
-        file = open(path, "ab+", opener=_no_link)  # noqa: SIM115  # Path.open has no opener; returned
+        file = open(path, "ab+", opener=no_link)  # noqa: SIM115  # Path.open has no opener; returned
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -55,7 +60,7 @@ def open_temporary(final: Path, *, wait: bool = False) -> BinaryIO:
         file.close()  # the other process renamed it between open and lock
 
 
-def _no_link(path: str, flags: int) -> int:
+def no_link(path: str, flags: int) -> int:
     """Open a file that we are about to empty; where somebody put a link, what it leads to is left alone."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -75,7 +80,7 @@ def publish(file: BinaryIO, final: Path) -> None:
     """Give an open temporary file its final name; its bytes are on disk before, its name after."""
     file.flush()
     os.fsync(file.fileno())
-    final.with_name(final.name + TEMPORARY).replace(final)
+    Path(file.name).replace(final)
     file.close()
     sync_folder(final.parent)
 

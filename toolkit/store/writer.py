@@ -1,8 +1,7 @@
 """Writing a store: one writer a shard, images and masks first, the ledger last."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,27 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
-from toolkit.store.files import (
-    TEMPORARY,
-    disk_errors,
-    drop,
-    linked,
-    open_temporary,
-    publish,
-    sync_folder,
-    write_atomic,
-)
+from toolkit.store.crops import CropFiles
+from toolkit.store.files import TEMPORARY, disk_errors, linked, sync_folder, write_atomic
 from toolkit.store.format import (
     FORMAT_VERSION,
-    IMAGE_TYPE,
-    MASK_TYPE,
     Nodule,
-    array_header,
     canonical_json,
     digest,
-    images_path,
     ledger_path,
-    masks_path,
     nodule_json,
     sealed,
     sealed_lines,
@@ -48,17 +34,13 @@ class ShardWriter:
     Use as a context manager: leaving it without `commit` drops the temporary files.
     """
 
-    def __init__(self, store: Path, shard: str, side: int) -> None:
-        self._store, self._shard, self._side = store, shard, side
+    def __init__(self, store: Path, shard: str, side: int, crops: CropFiles | None = None) -> None:
+        self._store, self._shard = store, shard
+        self._crops = CropFiles(store, shard, side) if crops is None else crops
         self._rows = 0
         self._lines: list[dict[str, Any]] = []
         with disk_errors():
-            for folder in ("shards", "ledger"):
-                (store / folder).mkdir(parents=True, exist_ok=True)
-            self._images = open_temporary(images_path(store, shard))
-            self._masks = open_temporary(masks_path(store, shard))
-            self._images.write(array_header(IMAGE_TYPE, 0, side))
-            self._masks.write(array_header(MASK_TYPE, 0, side))
+            (store / "ledger").mkdir(parents=True, exist_ok=True)
 
     def append(
         self, entry: Entry, nodules: Sequence[Nodule], images: NDArray[np.int16], masks: NDArray[np.uint8]
@@ -67,42 +49,33 @@ class ShardWriter:
 
         Digests of the crops that `entry` brings from where they were made are written as they are.
         """
-        shape = (len(nodules), *(self._side,) * 3)
-        if (
-            images.shape != shape
-            or masks.shape != shape
-            or images.dtype != np.int16
-            or masks.dtype != np.uint8
-        ):
-            raise ValueError(f"crops must be int16 and uint8 {shape}, got {images.dtype} {images.shape}")
-        values = []
-        for row, nodule in enumerate(nodules):
-            more = entry.nodules[row] if entry.nodules else {}
-            crop = {} if "image" in more else {"image": digest(images[row]), "mask": digest(masks[row])}
-            values.append({**nodule_json(nodule), **more, **crop, "row": self._rows + row})
-        with disk_errors():
-            self._images.write(np.ascontiguousarray(images, IMAGE_TYPE).data)
-            self._masks.write(np.ascontiguousarray(masks, MASK_TYPE).data)
+        if len(images) != len(nodules):
+            raise ValueError(f"{len(images)} crops of {len(nodules)} nodules")
+        self._crops.append(images, masks)
+        digests = entry.nodules or tuple(
+            {"image": digest(image), "mask": digest(mask)} for image, mask in zip(images, masks, strict=True)
+        )
+        self.note(replace(entry, nodules=digests), nodules)
+
+    def note(self, entry: Entry, nodules: Sequence[Nodule]) -> None:
+        """Add a case whose crops lie in the files already; `entry` brings their digests."""
+        values = [
+            {**nodule_json(nodule), **digests, "row": self._rows + row}
+            for row, (nodule, digests) in enumerate(zip(nodules, entry.nodules, strict=True))
+        ]
         self._rows += len(nodules)
         self._lines.append({**asdict(entry), "nodules": values, "facts": entry.facts or {}})
 
     def commit(self) -> None:
         """Publish images, masks and ledger, in this order."""
+        if self._rows != self._crops.rows:
+            raise ValueError(f"{self._crops.rows} crops of {self._rows} nodules")
         ledger = ledger_path(self._store, self._shard)
         with disk_errors():
             if ledger.exists():  # an old ledger must never describe new crops
                 ledger.unlink()
                 sync_folder(ledger.parent)
-            for file, path, dtype in (
-                (self._images, images_path(self._store, self._shard), IMAGE_TYPE),
-                (self._masks, masks_path(self._store, self._shard), MASK_TYPE),
-            ):
-                if self._rows:
-                    _rewrite_head(file, array_header(dtype, self._rows, self._side))
-                    publish(file, path)
-                else:
-                    path.unlink(missing_ok=True)
-                    drop(file)
+            self._crops.publish()
             write_atomic(ledger, sealed_lines(self._lines))
 
     def __enter__(self) -> Self:
@@ -111,19 +84,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._images, self._masks):
-            if not file.closed:
-                drop(file)
-
-
-def _rewrite_head(file: Any, header: bytes) -> None:
-    """Write the final header over the first one; the file was opened for appending."""
-    file.flush()
-    descriptor = os.open(file.name, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, header, 0)
-    finally:
-        os.close(descriptor)
+        self._crops.__exit__(kind, error, trace)
 
 
 def write_settings(store: Path, settings: Mapping[str, Any], *, dry_run: bool = False) -> None:
