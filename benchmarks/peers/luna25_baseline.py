@@ -62,7 +62,7 @@ class Source:
 def read(source: Source) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Return voxels zyx and their affine: a whole scan is read, a block is mapped."""
     if source.affine_zyx is not None:
-        return np.load(source.path, mmap_mode="r"), np.array(source.affine_zyx)
+        return np.load(source.path, mmap_mode="r", allow_pickle=False), np.array(source.affine_zyx)
     import SimpleITK as sitk
 
     image = sitk.ReadImage(source.path)
@@ -184,7 +184,7 @@ def cut_block(source: Source, path: str) -> Source:
     there = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
     here = tuple(slice(a, b) for a, b in zip(first - start, stop - start, strict=True))
     block[here] = volume[there]
-    np.save(path, block)
+    np.save(path, block, allow_pickle=False)
     moved = affine.copy()
     moved[:3, 3] = affine[:3, :3] @ start + affine[:3, 3]
     return replace(source, path=path, affine_zyx=tuple(tuple(row) for row in moved.tolist()))

@@ -17,10 +17,11 @@ from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.scan import FolderTask
 from toolkit.preprocess.confine import LEAST_BYTES, share
 from toolkit.preprocess.identity import IdKey
+from toolkit.preprocess.job import Job, Summary
 from toolkit.preprocess.local import scan_in
 from toolkit.preprocess.plan import Settings
 from toolkit.preprocess.pool import Died, Exhausted, Pool, death
-from toolkit.preprocess.run import Job, Summary, preprocess
+from toolkit.preprocess.run import preprocess
 from toolkit.store.verify import verify
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")

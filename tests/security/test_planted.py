@@ -40,8 +40,8 @@ from toolkit.cli.index_shown import show
 from toolkit.cli.refusals import tell_refusals
 from toolkit.preprocess.crosswalk import read_crosswalk, write_crosswalk
 from toolkit.preprocess.identity import IdKey
+from toolkit.preprocess.job import Summary
 from toolkit.preprocess.pool import Failed, death
-from toolkit.preprocess.run import Summary
 from toolkit.store import Store
 from toolkit.store.ledger import committed, read_ledger
 

@@ -14,7 +14,3 @@ def test_every_claim_names_tests_that_exist() -> None:
         assert named, claim
         for file, test in named:
             assert f"def {test}(" in (TESTS / file).read_text("utf-8"), (file, test)
-
-
-def test_the_page_is_short() -> None:
-    assert len(PAGE.splitlines()) <= 120

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.store.files import TEMPORARY, disk_errors, drop, open_temporary, publish, temporary_path
+from toolkit.store.files import TEMPORARY, disk_errors, drop, no_link, open_temporary, publish, temporary_path
 from toolkit.store.format import (
     IMAGE_TYPE,
     MASK_TYPE,
@@ -45,7 +45,8 @@ class CropFiles:
         crops._side, crops.rows, crops._files = side, rows, []
         for path, dtype in _arrays(store, shard):
             left = temporary_path(path, mark)
-            crops._files.append((left.open("rb+"), path, dtype))
+            file = open(left, "rb+", opener=no_link)  # noqa: SIM115  # Path.open has no opener; closed by whoever
+            crops._files.append((file, path, dtype))
             size, expected = left.stat().st_size, array_bytes(dtype, rows, side)
             if size != expected:
                 raise ValueError(f"{size} bytes, {expected} expected")

@@ -40,7 +40,7 @@ def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> Binary
     """
     path = temporary_path(final, mark)
     while True:
-        file = open(path, "ab+", opener=_no_link)  # noqa: SIM115  # Path.open has no opener; returned
+        file = open(path, "ab+", opener=no_link)  # noqa: SIM115  # Path.open has no opener; returned
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -60,7 +60,7 @@ def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> Binary
         file.close()  # the other process renamed it between open and lock
 
 
-def _no_link(path: str, flags: int) -> int:
+def no_link(path: str, flags: int) -> int:
     """Open a file that we are about to empty; where somebody put a link, what it leads to is left alone."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
