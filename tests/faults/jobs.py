@@ -1,0 +1,84 @@
+"""What is put to the test: a preprocessing of a few shards, and a training with all that follows it."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import Job
+
+CASES_PER_SHARD = 2
+
+
+class InThisProcess:
+    """Stands for the pool of workers, which write no files: everything happens where the shim listens."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def map(self, function: Callable[[Any], Any], tasks: Any) -> Iterator[tuple[int, Any]]:
+        """Do one task after the other."""
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def preprocessing(place: Path) -> Job:
+    """Six patients in three shards; `place` is where the archive may lie."""
+    import toolkit.preprocess.run
+    import toolkit.preprocess.warm  # noqa: F401
+    from toolkit.phantom.archive import write_archive
+
+    archive = place / "archive"
+    write_archive(archive, patients=6, seed=11, formats=("dicom", "nifti", "mhd"))
+    toolkit.preprocess.run.Pool = InThisProcess
+    toolkit.preprocess.plan.CASES_PER_SHARD = CASES_PER_SHARD
+
+    def commands(root: Path) -> list[list[str]]:
+        crops = ["--spacing", "2", "--size", "16", "--margin", "2", "--id-key", "test"]
+        more = ["--cases", str(archive / "cases.csv"), "--index-cache", str(root / "index")]
+        return [["preprocess", str(archive), str(root / "store"), *crops, *more]]
+
+    def same(path: str) -> bool:
+        return not {"log", "index"} & {*path.split("/")[:-1]}
+
+    return Job("preprocess", commands, same, ("log", "index"), _damaged, _unnoticed_in_store)
+
+
+def _problems(store: Path) -> list[Any]:
+    from toolkit.errors import StoreError
+    from toolkit.store.verify import verify
+
+    try:
+        return list(verify(store))
+    except StoreError as error:
+        return [] if error.problem.code == "E-STORE-001" else [error.problem]
+
+
+def _damaged(root: Path) -> list[str]:
+    """Return what is wrong with committed shards; what is not committed yet may be in any state."""
+    fine = ("array without a ledger", "nodules.csv does not match the ledgers")
+    return [f"verify: {p}" for p in _problems(root / "store") if p.code == "E-STORE-003" and p.what not in fine]
+
+
+def _unnoticed_in_store(root: Path, path: str) -> list[str]:
+    """Return what verify does not say of a file with a wrong bit, and mend it as the message says."""
+    final = root / path.removesuffix(".tmp")
+    if final.parts[len(root.parts)] != "store" or "log" in final.parts or not final.exists():
+        return []  # the index and the crosswalk are made good by the next run itself
+    problems = [p for p in _problems(root / "store") if str(final) in p.files]
+    if not problems:
+        return [f"verify does not name {path}"]
+    ledger = root / "store" / "ledger" / f"{final.name.split('.')[0]}.jsonl"
+    told = problems[0].action
+    if final.parent.name in ("shards", "ledger"):
+        ledger.unlink()
+        return [] if "Remove the shard's file in ledger/" in told else [f"no way out told: {told}"]
+    if "Remove" in told:
+        final.unlink()
+    return [] if final.name in told or "Run preprocess again" in told else [f"no way out told: {told}"]
