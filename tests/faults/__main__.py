@@ -13,7 +13,7 @@ from tests.faults.door import begin_again_above_the_shim, preloaded
 from tests.faults.harness import Tally, reference, try_seed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability_faults.jsonl"
-JOBS = {"preprocess": jobs.preprocessing}
+JOBS = {"preprocess": jobs.preprocessing, "training": jobs.training}
 
 
 def main() -> int:

@@ -28,23 +28,24 @@ class Job:
     commands
         Of the root: arguments of ``toolkit``, one command after the other.
     same
-        Which files, as paths below the root, must equal those of a run without faults.
+        Of a file's path below the root and its bytes: what must be as without faults; None where nothing need.
     exempt
         Names of folders whose files nothing is promised of.
     whole
         Of the root: what is wrong with what is committed.
     flipped
-        Of the root and the file that got a wrong bit: what was not noticed; mends what was, as the messages say.
+        Of the root, the file that got a wrong bit and what all files should hold: what was not noticed; mends
+        what was, as the messages say.
     prepare
         Called in the child first, with the chance of the seed.
     """
 
     name: str
     commands: Callable[[Path], list[list[str]]]
-    same: Callable[[str], bool]
+    same: Callable[[str, bytes], bytes | None]
     exempt: tuple[str, ...]
     whole: Callable[[Path], list[str]]
-    flipped: Callable[[Path, str], list[str]]
+    flipped: Callable[[Path, str, Files], list[str]]
     prepare: Callable[[random.Random], None] = lambda chance: None
 
 
@@ -142,6 +143,12 @@ def lay(root: Path, files: Files, names: Sequence[str]) -> None:
         (root / name).write_bytes(content)
 
 
+def compared(job: Job, files: Files) -> Files:
+    """Return what must be as without faults."""
+    given = {path: job.same(path, content) for path, content in files.items()}
+    return {path: content for path, content in given.items() if content is not None}
+
+
 def reference(job: Job, work: Path) -> tuple[Files, int]:
     """Return what a run without faults leaves, and how many operations it takes.
 
@@ -152,32 +159,27 @@ def reference(job: Job, work: Path) -> tuple[Files, int]:
         lay(work / "root", {}, ())
         ended = run(job, work, Fault(), seed)
         assert ended.code == 0, ended.talk
-        problems = _unseen(ended, {}, [], work / "root")
+        problems = _unseen(ended, Disk({}, []), work / "root")
         assert not problems, problems
-        files = read(work / "root")
-        found.append(({k: v for k, v in files.items() if job.same(k)}, ended.operations[-1].number))
-    assert found[0][0] == found[1][0], "two runs without faults differ"
+        found.append((compared(job, read(work / "root")), ended.operations[-1].number))
+    (one, _), (other, _) = found
+    differ = [path for path in sorted({*one, *other}) if one.get(path) != other.get(path)]
+    assert not differ, f"two runs without faults differ: {differ}"
     return found[0][0], max(found[0][1], found[1][1])
 
 
-def _played(ended: Ended, before: Files, names: list[str]) -> Disk:
-    disk = Disk(before, names)
+def _unseen(ended: Ended, disk: Disk, root: Path) -> list[str]:
+    """Play a run on the disk; return what the shim did not see: it must give the files that are there."""
     for operation in ended.operations:
         disk.play(operation)
-    return disk
-
-
-def _unseen(ended: Ended, before: Files, names: list[str], root: Path) -> list[str]:
-    """Return what the shim did not see: the journal must give the files that are there."""
-    disk = _played(ended, before, names)
     now, found = disk.now(), read(root)
     differ = [path for path in sorted({*now, *found}) if now.get(path) != found.get(path)]
     return [f"not seen by the shim: {path}" for path in differ] + [f"not modelled: {u}" for u in disk.unknown]
 
 
 def draw(chance: random.Random, operations: int) -> Fault:
-    """Draw a fault; half of them are kills."""
-    kinds = [*FAULTS[1:4] * 2, *FAULTS[4:]]
+    """Draw a fault; two of five are kills."""
+    kinds = [*FAULTS[1:4] * 2, *FAULTS[4:], "bit flipped"]
     return Fault(chance.choice(kinds), chance.randint(1, operations), chance.getrandbits(63))
 
 
@@ -186,44 +188,50 @@ def try_seed(job: Job, work: Path, seed: int, expected: Files, operations: int, 
     chance = random.Random(f"{job.name} {seed}")
     root, story = work / "root", []
     lay(root, {}, ())
+    disk = Disk({}, [])
     wrong: list[str] = []
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        fault = draw(chance, operations)
-        before, names = read(root), folders(root)
+    for turn in range(chance.choice((1, 1, 2, 3))):
+        fault = draw(chance, operations // (1 + turn))  # a resumed run does less
         ended = run(job, work, fault, seed)
         tally.faults[fault.kind if ended.struck else "not reached"] += 1
+        tally.ends["killed" if ended.code == -signal.SIGKILL else f"exit {ended.code}"] += 1
         where = ended.struck.path if ended.struck else "nothing"
         story.append(f"{fault.kind} at {fault.number} ({where}) -> {ended.code}")
-        tally.ends["killed" if ended.code == -signal.SIGKILL else f"exit {ended.code}"] += 1
-        wrong += _unseen(ended, before, names, root) + _badly_ended(fault, ended)
+        wrong += _unseen(ended, disk, root) + _badly_ended(fault, ended)
+        mode = "none"
         if fault.kind == "bit flipped" and ended.struck:
-            wrong += job.flipped(root, ended.struck.path)
-        else:
-            wrong += _lose_power(job, root, ended, before, names, chance, tally, story)
+            wrong += job.flipped(root, ended.struck.path, expected)
+            disk = Disk(read(root), folders(root))
+            continue
+        if chance.random() < (0.75 if ended.code < 0 else 0.4):
+            mode = chance.choice(MODES)
+            lay(root, *disk.after_power_loss(chance, mode))
+        wrong += broken_promises(disk, read(root), job.exempt) + job.whole(root)
+        tally.power[mode] += 1
+        story.append(f"power: {mode}")
+        if mode != "none":
+            disk = Disk(read(root), folders(root))
         if wrong:
             break
     if not wrong:
-        last = run(job, work, Fault(), seed)
-        if last.code:
-            wrong.append(f"the run without faults ended with {last.code}: {last.talk[-600:]}")
-        found = {k: v for k, v in read(root).items() if job.same(k)}
-        wrong += [f"{k} is not as without faults" for k in sorted({*found, *expected}) if found.get(k) != expected.get(k)]
-        wrong += [f"left behind: {k}" for k in found if k.endswith(".tmp")]
+        wrong += _last_run(job, work, disk, seed, expected)
     tally.wrong += [f"{job.name} --seed {seed}: {'; '.join(story)}: {each}" for each in wrong]
 
 
-def _lose_power(
-    job: Job, root: Path, ended: Ended, before: Files, names: list[str], chance: random.Random, tally: Tally, story: list[str]
-) -> list[str]:
-    """Let the power fail after most kills and some errors; return what is wrong with what is there then."""
-    disk = _played(ended, before, names)
-    mode = "none"
-    if chance.random() < (0.75 if ended.code < 0 else 0.4):
-        mode = chance.choice(MODES)
-        lay(root, *disk.after_power_loss(chance, mode))
-    tally.power[mode] += 1
-    story.append(f"power: {mode}")
-    return broken_promises(disk, read(root), job.exempt) + job.whole(root)
+def _last_run(job: Job, work: Path, disk: Disk, seed: int, expected: Files) -> list[str]:
+    """Run without faults; return what differs from a run that never met one, now and after a power loss."""
+    last = run(job, work, Fault(), seed)
+    if last.code:
+        return [f"the run without faults ended with {last.code}: {last.talk[-600:]}"]
+    wrong = _unseen(last, disk, work / "root")
+    found = compared(job, read(work / "root"))
+    kept = compared(job, disk.after_power_loss(random.Random(seed), MODES[0])[0])
+    for path in sorted({*found, *expected}):
+        if found.get(path) != expected.get(path):
+            wrong.append(f"{path} is not as without faults")
+        elif kept.get(path) != expected[path]:
+            wrong.append(f"{path} is not on disk after the last run")
+    return wrong
 
 
 def _badly_ended(fault: Fault, ended: Ended) -> list[str]:

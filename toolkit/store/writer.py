@@ -15,6 +15,7 @@ from toolkit.store.files import (
     TEMPORARY,
     disk_errors,
     drop,
+    make_folder,
     open_temporary,
     publish,
     sync_folder,
@@ -51,7 +52,7 @@ class ShardWriter:
         self._lines: list[dict[str, Any]] = []
         with disk_errors():
             for folder in ("shards", "ledger"):
-                (store / folder).mkdir(parents=True, exist_ok=True)
+                make_folder(store / folder)
             self._images = open_temporary(images_path(store, shard))
             self._masks = open_temporary(masks_path(store, shard))
             self._images.write(array_header(IMAGE_TYPE, 0, side))
@@ -118,7 +119,9 @@ def _rewrite_head(file: Any, header: bytes) -> None:
     file.flush()
     descriptor = os.open(file.name, os.O_WRONLY)
     try:
-        os.pwrite(descriptor, header, 0)
+        done = 0
+        while done < len(header):  # the system may take less than it is given
+            done += os.pwrite(descriptor, header[done:], done)
     finally:
         os.close(descriptor)
 
