@@ -89,7 +89,7 @@ def _unnoticed_in_store(root: Path, path: str, expected: Files) -> list[str]:
 
 TRAINING = """
 epochs = 2
-batch = 4
+batch = 8
 input.size = 13
 augment.preset = "light"
 optimizer.lr = 2e-3
@@ -108,18 +108,20 @@ def training(place: Path) -> Job:
     import toolkit.report.run_page
     import toolkit.training.finish  # noqa: F401
     import toolkit.training.saver as saver
-    from tests.training.runs import make_store
+    from tests.training.runs import make_store, nodule
 
     torch.set_num_threads(1)
     store, settings = place / "store", place / "settings.toml"
-    make_store(store, 48)
+    sides = ("train",) * 8 + ("val",) * 2 + ("test",) * 2  # both classes on each: a third is malignant
+    make_store(store, nodules=[nodule(k, float(k % 3 == 0), split=sides[k // 2 % 12], patient=k // 2) for k in range(48)])
     settings.write_text(TRAINING)
 
     def commands(root: Path) -> list[list[str]]:
         run, split = str(root / "run"), str(root / "split.json")
+        more = ["--allow-similar", "--device", "cpu"]  # comparing crops takes longer than all the rest
         return [
-            ["split", str(store), "--out", split],
-            ["train", str(store), run, "--config", str(settings), "--split", split, "--device", "cpu"],
+            ["split", str(store), "--out", split, "--from-store", "--allow-similar"],
+            ["train", str(store), run, "--config", str(settings), "--split", split, *more],
             ["evaluate", run, "--device", "cpu"],
             ["predict", run, str(store), "--out", str(root / "scores.csv"), "--device", "cpu"],
             ["report", run],
