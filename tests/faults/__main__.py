@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.faults import jobs
+from tests.faults.broken import BROKEN
 from tests.faults.door import begin_again_above_the_shim, preloaded
-from tests.faults.harness import Tally, reference, try_seed
+from tests.faults.harness import LOSSES, Tally, reference, try_seed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability_faults.jsonl"
 JOBS = {"preprocess": jobs.preprocessing, "training": jobs.training}
@@ -22,39 +27,85 @@ def main() -> int:
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int, help="This one alone; its files are kept.")
+    parser.add_argument("--processes", type=int, default=1, help="Try so many seeds at once.")
+    parser.add_argument(
+        "--break", dest="broken", choices=sorted(BROKEN), help="Take this out of the product."
+    )
     parser.add_argument("--record", action="store_true", help=f"Add a line to {RESULTS.name}.")
     asked = parser.parse_args()
     if not preloaded():
         begin_again_above_the_shim()
+    begun = time.monotonic()
     fast = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="toolkit-faults-", dir=fast if fast.is_dir() else None))
-    begun, tally = time.monotonic(), Tally()
+    seeds = range(asked.seeds) if asked.seed is None else [asked.seed]
     try:
         job = JOBS[asked.job](work)
         expected, operations = reference(job, work)
-        seeds = range(asked.seeds) if asked.seed is None else [asked.seed]
-        for seed in seeds:
-            try_seed(job, work, seed, expected, operations, tally)
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r{seed + 1} of {len(seeds)} seeds, {len(tally.wrong)} wrong")
+        if asked.broken:
+            BROKEN[asked.broken]()
+        tallies = _dealt(
+            seeds,
+            asked.processes,
+            work,
+            lambda each, place, tally: try_seed(job, place, each, expected, operations, tally),
+        )
     finally:
         if asked.seed is None:
             shutil.rmtree(work)
         else:
             sys.stderr.write(f"files: {work}\n")
+    wrong = [each for tally in tallies for each in tally.wrong]
     told = {
-        "what": f"faults/{asked.job}",
+        "what": f"faults: {asked.job}",
+        "tried": sum(n for tally in tallies for kind, n in tally.faults.items() if kind != "not reached"),
+        "found": len(wrong),
+        "lost": sum(each.split(": ")[-1] in LOSSES for each in wrong),
+        "seconds": round(time.monotonic() - begun, 1),
         "seeds": len(seeds),
         "operations": operations,
-        "tried": sum(n for kind, n in tally.faults.items() if kind != "not reached"),
-        "found": len(tally.wrong),
-        "lost": sum("lost" in each or "gone" in each for each in tally.wrong),
-        "seconds": round(time.monotonic() - begun, 1),
-        **{name: dict(sorted(getattr(tally, name).items())) for name in ("faults", "ends", "power")},
     }
+    for name in ("faults", "ends", "power"):
+        total: Counter[str] = sum((getattr(tally, name) for tally in tallies), Counter())
+        told[name] = dict(sorted(total.items()))
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
-    sys.stderr.write("".join(f"{each}\n" for each in tally.wrong))
-    return 1 if tally.wrong else 0
+    sys.stderr.write("".join(f"{each}\n" for each in wrong))
+    if asked.record:
+        _record(told)
+    return 1 if wrong else 0
+
+
+def _dealt(
+    seeds: Sequence[int], processes: int, work: Path, trial: Callable[[int, Path, Tally], None]
+) -> list[Tally]:
+    """Try seeds in some processes; return what each of them has to tell."""
+    children = []
+    for number in range(processes):
+        place = work / str(number)
+        place.mkdir()
+        child = os.fork()
+        if not child:
+            tally = Tally()
+            try:
+                for seed in seeds[number::processes]:
+                    trial(seed, place, tally)
+            except BaseException:
+                tally.wrong.append(traceback.format_exc())
+            (place / "tally").write_text(json.dumps(vars(tally)))
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    found = [json.loads((work / str(number) / "tally").read_text()) for number in range(processes)]
+    return [Tally(*(Counter(each[n]) for n in ("faults", "ends", "power")), each["wrong"]) for each in found]
+
+
+def _record(told: Mapping[str, object]) -> None:
+    from toolkit.bench.machine import context
+
+    about = {name: context("cpu")[name] for name in ("commit", "date", "device")}
+    with RESULTS.open("a") as file:
+        file.write(json.dumps({**told, **about}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a disk holds after the power fails: the journal of operations played back, minus what was not synced.
+"""What a disk holds after the power fails: the journal of operations, minus what was not synced.
 
-The model is the weakest that a careful program may rely on. Bytes are safe once the file was synced; a name is
-safe once its folder was synced, and the folder's own name once that of its parent was. All else may be there or
-not: the names of a folder up to some moment, the bytes of a file in any order, in pieces of a sector, or as
-garbage.
+The model is the weakest that a careful program may rely on. Bytes are safe once the file was synced; a name
+is safe once its folder was synced, and the folder's own name once that of its parent was. All else may be
+there or not: the names of a folder up to some moment, the bytes of a file in any order, in pieces of a
+sector, or as garbage.
 """
 
 import random
@@ -37,7 +37,10 @@ def read_journal(path: Path, root: Path) -> Iterator[Operation]:
     while at < len(text):
         kind, error, n1, n2, where, size, number = HEAD.unpack_from(text, at)
         at += HEAD.size
-        one, two, data = (text[a:b] for a, b in ((at, at + n1), (at + n1, at + n1 + n2), (at + n1 + n2, at + n1 + n2 + size)))
+        one, two, data = (
+            text[a:b]
+            for a, b in ((at, at + n1), (at + n1, at + n1 + n2), (at + n1 + n2, at + n1 + n2 + size))
+        )
         at += n1 + n2 + size
         other = two.decode() if kind == UNKNOWN else _below(two.decode(), root)
         yield Operation(kind, error, _below(one.decode(), root), other, where, data, number)

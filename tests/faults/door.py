@@ -1,4 +1,4 @@
-"""The shim between a process and its files: built with the C compiler that is there, armed in a forked child."""
+"""The shim between a process and its files: built with the C compiler at hand, armed in a forked child."""
 
 import ctypes
 import os
@@ -58,7 +58,7 @@ def begin_again_above_the_shim() -> None:
     subprocess.run([found, "-shared", "-fPIC", "-O2", "-o", place, SOURCE, "-ldl", "-lpthread"], check=True)
     more = {"LD_PRELOAD": str(place), PRELOADED: str(place)}
     command = [sys.executable, "-m", "tests.faults", *sys.argv[1:]]
-    os.execve(sys.executable, command, {**os.environ, **more})  # noqa: S606
+    os.execve(sys.executable, command, {**os.environ, **more})
 
 
 def arm(root: Path, journal: Path, fault: Fault) -> None:

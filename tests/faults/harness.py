@@ -1,4 +1,4 @@
-"""One seed: faults in a row and power losses, each looked at, then a run without any, compared byte for byte."""
+"""One seed: faults in a row and power losses, each looked at, then a run without any, compared by bytes."""
 
 import contextlib
 import importlib
@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.faults.disk import MODES, STRUCK, Disk, Operation, broken_promises, read_journal
 from tests.faults.door import FAULTS, Fault, arm, disarm
 
-LIMIT_S = 120.0
+LIMIT_S = 300.0
+LOSSES = ("gone", "an older one", "not on disk after the last run", "not as without faults")
 Files = dict[str, bytes]
 
 
@@ -30,7 +31,7 @@ class Job:
     commands
         Of the root: arguments of ``toolkit``, one command after the other.
     same
-        Of a file's path below the root and its bytes: what must be as without faults; None where nothing need.
+        Of a file's path below the root and its bytes: what must be as without faults, or None.
     exempt
         Names of folders whose files nothing is promised of.
     whole
@@ -235,9 +236,9 @@ def _last_run(job: Job, work: Path, disk: Disk, seed: int, expected: Files) -> l
     kept = compared(job, disk.after_power_loss(random.Random(seed), MODES[0])[0])
     for path in sorted({*found, *expected}):
         if found.get(path) != expected.get(path):
-            wrong.append(f"{path} is not as without faults")
+            wrong.append(f"{path}: not as without faults")
         elif kept.get(path) != expected[path]:
-            wrong.append(f"{path} is not on disk after the last run")
+            wrong.append(f"{path}: not on disk after the last run")
     return wrong
 
 
@@ -252,7 +253,11 @@ def _badly_ended(fault: Fault, ended: Ended) -> list[str]:
     if fault.kind == "bit flipped" and ended.struck:
         allowed = {0, 2, 75}
     wrong = [] if ended.code in allowed else [f"exit code {ended.code}: {ended.talk[-600:]}"]
-    wrong += [f"said {word!r}: {ended.talk[-600:]}" for word in ("Traceback", "internal error") if word in ended.talk]
+    wrong += [
+        f"said {word!r}: {ended.talk[-600:]}"
+        for word in ("Traceback", "internal error")
+        if word in ended.talk
+    ]
     if ended.code == 75 and "E-DISK-001" not in ended.talk:
         wrong.append(f"75 without E-DISK-001: {ended.talk[-600:]}")
     return wrong

@@ -32,7 +32,7 @@ class InThisProcess:
 def preprocessing(place: Path) -> Job:
     """Six patients in three shards; `place` is where the archive may lie."""
     import toolkit.preprocess.run
-    import toolkit.preprocess.warm  # noqa: F401
+    import toolkit.preprocess.warm
     from toolkit.phantom.archive import write_archive
 
     archive = place / "archive"
@@ -64,7 +64,8 @@ def _problems(store: Path) -> list[Any]:
 def _damaged(root: Path) -> list[str]:
     """Return what is wrong with committed shards; what is not committed yet may be in any state."""
     fine = ("array without a ledger", "nodules.csv does not match the ledgers")
-    return [f"verify: {p}" for p in _problems(root / "store") if p.code == "E-STORE-003" and p.what not in fine]
+    found = [p for p in _problems(root / "store") if p.code == "E-STORE-003"]
+    return [f"verify: {p}" for p in found if p.what not in fine]
 
 
 def _unnoticed_in_store(root: Path, path: str, expected: Files) -> list[str]:
@@ -113,7 +114,8 @@ def training(place: Path) -> Job:
     torch.set_num_threads(1)
     store, settings = place / "store", place / "settings.toml"
     sides = ("train",) * 8 + ("val",) * 2 + ("test",) * 2  # both classes on each: a third is malignant
-    make_store(store, nodules=[nodule(k, float(k % 3 == 0), split=sides[k // 2 % 12], patient=k // 2) for k in range(48)])
+    each = [(k, float(k % 3 == 0), sides[k // 2 % 12]) for k in range(48)]
+    make_store(store, nodules=[nodule(k, label, patient=k // 2, split=side) for k, label, side in each])
     settings.write_text(TRAINING)
 
     def commands(root: Path) -> list[list[str]]:
@@ -135,7 +137,8 @@ def training(place: Path) -> Job:
             return None
         return _in_order(content) if "/checkpoints/" in path else content
 
-    return Job("training", commands, same, ("log", "tensorboard"), lambda root: [], _unnoticed_in_run, prepare)
+    nothing = ("log", "tensorboard")
+    return Job("training", commands, same, nothing, lambda root: [], _unnoticed_in_run, prepare)
 
 
 def _in_order(content: bytes) -> bytes:

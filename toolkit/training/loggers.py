@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from toolkit.errors import Problem, UsageError
 from toolkit.evaluation.results import Interval
-from toolkit.store.files import write_atomic
+from toolkit.store.files import disk_errors, write_atomic
 from toolkit.training.config import TrainConfig
 from toolkit.training.record import EpochRecord
 from toolkit.training.run_folder import RunFolder
@@ -89,22 +89,25 @@ class TensorBoardLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         path = str(folder.tensorboard)
-        self._writer: Any = SummaryWriter(path, purge_step=done + 1)
-        if not done:
-            told = json.dumps(config.model_dump(mode="json"), indent=2)
-            self._writer.add_text("config", "\n".join("    " + line for line in told.splitlines()), 0)
-            self._writer.add_custom_scalars({"with 95 % intervals": _bands()})
-        self._writer.flush()
+        with disk_errors():
+            self._writer: Any = SummaryWriter(path, purge_step=done + 1)
+            if not done:
+                told = json.dumps(config.model_dump(mode="json"), indent=2)
+                self._writer.add_text("config", "\n".join("    " + line for line in told.splitlines()), 0)
+                self._writer.add_custom_scalars({"with 95 % intervals": _bands()})
+            self._writer.flush()
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
         """Write an epoch, and see it on disk."""
-        for name, value in (scalars(record) | _speed(seconds, samples_per_s)).items():
-            self._writer.add_scalar(name, value, record.epoch)
-        self._writer.flush()
+        with disk_errors():
+            for name, value in (scalars(record) | _speed(seconds, samples_per_s)).items():
+                self._writer.add_scalar(name, value, record.epoch)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        with disk_errors():
+            self._writer.close()
 
 
 def _bands() -> dict[str, list[Any]]:
