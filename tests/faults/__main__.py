@@ -10,14 +10,17 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.faults import jobs
 from tests.faults.broken import BROKEN
 from tests.faults.door import begin_again_above_the_shim, preloaded
-from tests.faults.harness import LOSSES, Tally, reference, try_seed
+from tests.faults.harness import LOSSES, Files, Job, Tally, reference, try_seed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability_faults.jsonl"
+KINDS = ("faults", "ends", "power", "flips")
+SEEDS_TO_NOTICE = 30
 JOBS = {"preprocess": jobs.preprocessing, "training": jobs.training}
 
 
@@ -28,9 +31,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--seed", type=int, help="This one alone; its files are kept.")
     parser.add_argument("--processes", type=int, default=1, help="Try so many seeds at once.")
-    parser.add_argument(
-        "--break", dest="broken", choices=sorted(BROKEN), help="Take this out of the product."
-    )
+    parser.add_argument("--prove", action="store_true", help="Also take safeguards out, and see it noticed.")
     parser.add_argument("--record", action="store_true", help=f"Add a line to {RESULTS.name}.")
     asked = parser.parse_args()
     if not preloaded():
@@ -42,20 +43,16 @@ def main() -> int:
     try:
         job = JOBS[asked.job](work)
         expected, operations = reference(job, work)
-        if asked.broken:
-            BROKEN[asked.broken]()
-        tallies = _dealt(
-            seeds,
-            asked.processes,
-            work,
-            lambda each, place, tally: try_seed(job, place, each, expected, operations, tally),
-        )
+        trial = partial(_trial, job, expected, operations)
+        tallies = _dealt(seeds, asked.processes, work, trial)
+        caught = {name: _noticed_after(name, work, trial) for name in BROKEN if asked.prove}
     finally:
         if asked.seed is None:
             shutil.rmtree(work)
         else:
             sys.stderr.write(f"files: {work}\n")
     wrong = [each for tally in tallies for each in tally.wrong]
+    wrong += [f"not noticed: {name}" for name, seed in caught.items() if seed is None]
     told = {
         "what": f"faults: {asked.job}",
         "tried": sum(n for tally in tallies for kind, n in tally.faults.items() if kind != "not reached"),
@@ -65,14 +62,37 @@ def main() -> int:
         "seeds": len(seeds),
         "operations": operations,
     }
-    for name in ("faults", "ends", "power"):
+    for name in KINDS:
         total: Counter[str] = sum((getattr(tally, name) for tally in tallies), Counter())
         told[name] = dict(sorted(total.items()))
+    if caught:
+        told["safeguards taken out, noticed at seed"] = caught
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
     sys.stderr.write("".join(f"{each}\n" for each in wrong))
     if asked.record:
         _record(told)
     return 1 if wrong else 0
+
+
+def _trial(job: Job, expected: Files, operations: int, seed: int, place: Path, tally: Tally) -> None:
+    try_seed(job, place, seed, expected, operations, tally)
+
+
+def _noticed_after(name: str, work: Path, trial: Callable[[int, Path, Tally], None]) -> int | None:
+    """Return the seed that notices that a safeguard was taken out of the product."""
+    place = work / name
+    place.mkdir()
+    child = os.fork()
+    if not child:
+        BROKEN[name]()
+        tally = Tally()
+        seed = 0
+        while not tally.wrong and seed < SEEDS_TO_NOTICE:
+            trial(seed, place, tally)
+            seed += 1
+        os._exit(seed if tally.wrong else 255)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code - 1 if 0 < code <= SEEDS_TO_NOTICE else None
 
 
 def _dealt(
@@ -97,7 +117,7 @@ def _dealt(
     for child in children:
         os.waitpid(child, 0)
     found = [json.loads((work / str(number) / "tally").read_text()) for number in range(processes)]
-    return [Tally(*(Counter(each[n]) for n in ("faults", "ends", "power")), each["wrong"]) for each in found]
+    return [Tally(*(Counter(each[n]) for n in KINDS), each["wrong"]) for each in found]
 
 
 def _record(told: Mapping[str, object]) -> None:

@@ -36,18 +36,6 @@ def _no_rename() -> None:
         room.publish = publish  # type: ignore[attr-defined]
 
 
-def _one_write_of_the_header() -> None:
-    """The header of a shard is written once, however much of it the system took."""
-
-    def rewrite(file: Any, header: bytes) -> None:
-        file.flush()
-        descriptor = os.open(file.name, os.O_WRONLY)
-        os.pwrite(descriptor, header, 0)
-        os.close(descriptor)
-
-    writer._rewrite_head = rewrite
-
-
 def _errors_pass() -> None:
     """A write that fails is taken for one that worked."""
     real = os.fsync
@@ -64,5 +52,4 @@ BROKEN: dict[str, Callable[[], None]] = {
     "no-folder-sync": _no_folder_sync,
     "no-rename": _no_rename,
     "failed-sync-ignored": _errors_pass,
-    "header-in-one-write": _one_write_of_the_header,
 }

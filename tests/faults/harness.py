@@ -19,6 +19,7 @@ from tests.faults.door import FAULTS, Fault, arm, disarm
 
 LIMIT_S = 300.0
 LOSSES = ("gone", "an older one", "not on disk after the last run", "not as without faults")
+UNNOTICED = "not noticed"
 Files = dict[str, bytes]
 
 
@@ -37,8 +38,8 @@ class Job:
     whole
         Of the root: what is wrong with what is committed.
     flipped
-        Of the root, the file that got a wrong bit and what all files should hold: what was not noticed; mends
-        what was, as the messages say.
+        Of the root, the file that got a wrong bit and what all files should hold: how that was noticed. Mends
+        it as the messages say.
     prepare
         Called in the child first, with the chance of the seed.
     """
@@ -48,7 +49,7 @@ class Job:
     same: Callable[[str, bytes], bytes | None]
     exempt: tuple[str, ...]
     whole: Callable[[Path], list[str]]
-    flipped: Callable[[Path, str, Files], list[str]]
+    flipped: Callable[[Path, str, Files], str]
     prepare: Callable[[random.Random], None] = lambda chance: None
 
 
@@ -73,6 +74,7 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     power: Counter[str] = field(default_factory=Counter)
+    flips: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -208,7 +210,9 @@ def try_seed(job: Job, work: Path, seed: int, expected: Files, operations: int, 
         wrong += _unseen(ended, disk, root) + _badly_ended(fault, ended)
         mode = "none"
         if fault.kind == "bit flipped" and ended.struck:
-            wrong += job.flipped(root, ended.struck.path, expected)
+            noticed = job.flipped(root, ended.struck.path, expected)
+            tally.flips[noticed] += 1
+            wrong += [noticed] if noticed.startswith(UNNOTICED) else []
             disk = Disk(read(root), folders(root))
             continue
         if chance.random() < (0.75 if ended.code < 0 else 0.4):

@@ -2,11 +2,12 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import Files, Job
+from tests.faults.harness import UNNOTICED, Files, Job
 
 CASES_PER_SHARD = 2
 
@@ -48,7 +49,7 @@ def preprocessing(place: Path) -> Job:
     def same(path: str, content: bytes) -> bytes | None:
         return None if {"log", "index"} & {*path.split("/")[:-1]} else content
 
-    return Job("preprocess", commands, same, ("log", "index"), _damaged, _unnoticed_in_store)
+    return Job("preprocess", commands, same, ("log", "index"), _damaged, _flipped_in_store)
 
 
 def _problems(store: Path) -> list[Any]:
@@ -68,24 +69,25 @@ def _damaged(root: Path) -> list[str]:
     return [f"verify: {p}" for p in found if p.what not in fine]
 
 
-def _unnoticed_in_store(root: Path, path: str, expected: Files) -> list[str]:
-    """Return what verify does not say of a file with a wrong bit, and mend it as the message says."""
-    final = root / path.removesuffix(".tmp")
-    if final.parts[len(root.parts)] != "store" or "log" in final.parts or not final.exists():
-        return []  # the index and the crosswalk are made good by the next run itself
-    if final.read_bytes() == expected[path.removesuffix(".tmp")]:
-        return []  # written over since
+def _flipped_in_store(root: Path, path: str, expected: Files) -> str:
+    """Say how a wrong bit in a file of a store was noticed, and mend it as the message says."""
+    name = path.removesuffix(".tmp")
+    final = root / name
+    if not name.startswith("store/") or "/log/" in name:
+        return "in the index, the log or the crosswalk: made good by the next run"
+    if not final.exists() or final.read_bytes() == expected[name]:
+        return "written over"
     problems = [p for p in _problems(root / "store") if str(final) in p.files]
     if not problems:
-        return [f"verify does not name {path}"]
-    ledger = root / "store" / "ledger" / f"{final.name.split('.')[0]}.jsonl"
+        return f"{UNNOTICED}: verify does not name {name}"
     told = problems[0].action
     if final.parent.name in ("shards", "ledger"):
-        ledger.unlink()
-        return [] if "Remove the shard's file in ledger/" in told else [f"no way out told: {told}"]
-    if "Remove" in told:
+        (root / "store" / "ledger" / f"{final.name.split('.')[0]}.jsonl").unlink()
+        return "named by verify" if "file in ledger/" in told else f"{UNNOTICED}: no way out but {told!r}"
+    if final.name != "nodules.csv":
         final.unlink()
-    return [] if final.name in told or "Run preprocess again" in told else [f"no way out told: {told}"]
+    right = f"Remove {final.name}" if final.name != "nodules.csv" else "Run preprocess again"
+    return "named by verify" if right in told else f"{UNNOTICED}: no way out but {told!r}"
 
 
 TRAINING = """
@@ -138,7 +140,7 @@ def training(place: Path) -> Job:
         return _in_order(content) if "/checkpoints/" in path else content
 
     nothing = ("log", "tensorboard")
-    return Job("training", commands, same, nothing, lambda root: [], _unnoticed_in_run, prepare)
+    return Job("training", commands, same, nothing, lambda root: [], _flipped_in_run, prepare)
 
 
 def _in_order(content: bytes) -> bytes:
@@ -148,5 +150,43 @@ def _in_order(content: bytes) -> bytes:
     return json.dumps(header, sort_keys=True).encode() + content[8 + size :]
 
 
-def _unnoticed_in_run(root: Path, path: str, expected: Files) -> list[str]:
-    return []
+def _flipped_in_run(root: Path, path: str, expected: Files) -> str:
+    """Say how a wrong bit in a file of a run was noticed, and begin the run anew, as the messages say."""
+    name = path.removesuffix(".tmp").replace(".tmp/", "/")
+    final = root / name
+    told = "written over"
+    if "/log/" in name or "/tensorboard/" in name:
+        return "in the log or the events: nothing depends on them"
+    if final.exists() and not _as_expected(final, expected[name]):
+        told = _read_again(root, final, name)
+    shutil.rmtree(root / "run", ignore_errors=True)
+    (root / "split.json").unlink(missing_ok=True)
+    return told
+
+
+def _as_expected(final: Path, expected: bytes) -> bool:
+    content = final.read_bytes()
+    try:
+        return (_in_order(content) if final.parent.name == "checkpoints" else content) == expected
+    except ValueError:  # a header that is no JSON any more
+        return False
+
+
+def _read_again(root: Path, final: Path, name: str) -> str:
+    from toolkit.errors import ToolkitError
+    from toolkit.models.folder import load_members
+    from toolkit.store.format import unseal
+    from toolkit.training import checkpoint
+
+    try:
+        if "/checkpoints/" in name:
+            checkpoint.load(final)
+        elif "/model/" in name:
+            load_members(root / "run" / "model")
+        elif final.name in ("split.json", "evaluation.json"):
+            unseal(final.read_bytes(), final)
+        else:
+            return f"in a file without a digest: {final.name}"
+    except ToolkitError:
+        return "refused when it is read"
+    return f"{UNNOTICED}: {name} is read"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from toolkit.errors import ResourceError, StoreError
 from toolkit.store import Nodule, Store
-from toolkit.store.files import open_temporary, publish
+from toolkit.store.files import drop, open_temporary, publish
 from toolkit.store.format import array_header, images_path, ledger_path
 from toolkit.store.ledger import Entry, is_complete
 from toolkit.store.verify import verify
@@ -198,3 +198,21 @@ def test_a_failed_write_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ResourceError, match="No space left") as caught:
         write_settings(tmp_path / "s", {"spacing_mm": 1.0})
     assert caught.value.exit_code == 75
+
+
+def test_a_header_is_written_whole_however_little_the_system_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at))
+    records, images, masks = crops(2)
+    store = Store.create(tmp_path / "s", records, images, masks, 1.0)
+    np.testing.assert_array_equal(store.image(1), images[1])
+    assert list(verify(tmp_path / "s")) == []
+
+
+def test_a_temporary_file_is_dropped_on_a_full_disk() -> None:
+    with Path("/dev/full").open("wb") as full:  # closing writes what waits, and fails
+        full.write(b"waits")
+        drop(full)
+        assert full.closed

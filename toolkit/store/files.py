@@ -146,6 +146,7 @@ def new_folder(final: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
                 temporary.rename(final)
+                sync_folder(final.parent)  # before what it replaces goes
                 shutil.rmtree(old)
             sync_folder(final.parent)
         finally:
