@@ -106,12 +106,12 @@ def _dealt(
         child = os.fork()
         if not child:
             tally = Tally()
-            try:
-                for seed in seeds[number::processes]:
+            for seed in seeds[number::processes]:
+                try:
                     trial(seed, place, tally)
-            except BaseException:
-                tally.wrong.append(traceback.format_exc())
-            (place / "tally").write_text(json.dumps(vars(tally)))
+                except BaseException:
+                    tally.wrong.append(f"seed {seed}: {traceback.format_exc()}")
+                (place / "tally").write_text(json.dumps(vars(tally)))
             os._exit(0)
         children.append(child)
     for child in children:

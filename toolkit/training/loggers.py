@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -89,6 +90,7 @@ class TensorBoardLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         path = str(folder.tensorboard)
+        self._told, threading.excepthook = threading.excepthook, self._hush
         with disk_errors():
             self._writer: Any = SummaryWriter(path, purge_step=done + 1)
             if not done:
@@ -106,8 +108,14 @@ class TensorBoardLogger:
 
     def close(self) -> None:
         """Close the file."""
+        threading.excepthook = self._told
         with disk_errors():
             self._writer.close()
+
+    def _hush(self, arguments: Any) -> None:
+        """Say nothing of an error in TensorBoard's own thread: the next call raises it again."""
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            self._told(arguments)
 
 
 def _bands() -> dict[str, list[Any]]:
