@@ -106,6 +106,7 @@ def _dealt(
         child = os.fork()
         if not child:
             tally = Tally()
+            (place / "tally").write_text(json.dumps(vars(tally)))
             for seed in seeds[number::processes]:
                 try:
                     trial(seed, place, tally)

@@ -80,13 +80,20 @@ def _flipped_in_store(root: Path, path: str, expected: Files) -> str:
     problems = [p for p in _problems(root / "store") if str(final) in p.files]
     if not problems:
         return f"{UNNOTICED}: verify does not name {name}"
-    told = problems[0].action
+    told, store = problems[0].action, root / "store"
     if final.parent.name in ("shards", "ledger"):
-        (root / "store" / "ledger" / f"{final.name.split('.')[0]}.jsonl").unlink()
-        return "named by verify" if "file in ledger/" in told else f"{UNNOTICED}: no way out but {told!r}"
-    if final.name != "nodules.csv":
+        right = "Remove the shard's file in ledger/"
+        (store / "ledger" / f"{final.name.split('.')[0]}.jsonl").unlink()
+    elif final.name == "store.json":
+        right = "Put it back from a copy"
+        final.write_bytes(expected[name])
+    elif final.name == "plan.jsonl":
+        right = "remove it with ledger/ and shards/"
         final.unlink()
-    right = f"Remove {final.name}" if final.name != "nodules.csv" else "Run preprocess again"
+        for folder in ("ledger", "shards"):
+            shutil.rmtree(store / folder, ignore_errors=True)
+    else:
+        right = "Run preprocess again"
     return "named by verify" if right in told else f"{UNNOTICED}: no way out but {told!r}"
 
 
