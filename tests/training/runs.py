@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "augment": {"preset": "light"},
     "optimizer": {"lr": 2e-3},
     "selection": {"min_epochs": 2, "smoothing": 2},
-    "compute": {"threads": 1},
+    "compute": {"threads": 1, "amp": "float32"},  # whatever the processor would take
     "logging": {"tensorboard": False},
 }
 

@@ -1,6 +1,10 @@
 """Two processes of torchrun (gloo) are one: the same batches, the same metrics, the same gradients."""
 
+import os
 import pickle
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,21 +13,47 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.training.ranks_train import SETTINGS
 from tests.training.ranks_worker import looked_at
-from tests.training.runs import files, make_store
+from tests.training.runs import Watcher, files, make_store, run
 from toolkit.evaluation.metrics import summarize
 from toolkit.evaluation.predictions import read_predictions
 from toolkit.store import Store
-from toolkit.training.ranks import Ranks
+from toolkit.training import checkpoint
+from toolkit.training.ranks import AGREE_EVERY, Agreement, Next, Ranks
 from toolkit.training.record import read_records
 
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(*command: str) -> None:
+TRAIN = ["-m", "tests.training.ranks_train"]
+
+
+def torchrun(*command: str) -> str:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run([*start, *command], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout
+
+
+def side_by_side(command: list[str]) -> list[tuple[int, str]]:
+    """Start two ranks with nobody who watches over them; return exit code and output of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**given, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    told = [rank.communicate(timeout=300)[0] for rank in ranks]
+    return [(rank.returncode, each) for rank, each in zip(ranks, told, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +109,58 @@ def test_gradients_are_equal_in_float64(one: dict[str, Any], two: list[dict[str,
         )
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    torchrun(*TRAIN, str(store.path), str(out), "0", "0", "0")
+    return out
+
+
 @pytest.mark.slow
-def test_two_ranks_train_one_run(store: Store, tmp_path: Path) -> None:
-    toml = tmp_path / "settings.toml"
-    toml.write_text(
-        'epochs = 3\nbatch = 8\ninput.size = 16\naugment.preset = "light"\noptimizer.lr = 2e-3\n'
-        'model = {name = "densenet-small"}\nselection = {min_epochs = 2, smoothing = 2}\n'
-        "compute.threads = 1\nlogging.tensorboard = true\n"
-    )
-    for name in ("a", "b"):
-        given = [str(store.path), str(tmp_path / name), "--config", str(toml), "--device", "cpu"]
-        torchrun("-m", "toolkit", "train", *given)
-    records = read_records(tmp_path / "a" / "metrics.jsonl")
+def test_two_ranks_train_one_run(uninterrupted: Path) -> None:
+    records = read_records(uninterrupted / "metrics.jsonl")
     assert len(records) == 3
     assert records[-1].train_loss < records[0].train_loss
-    assert files(tmp_path / "a") == files(tmp_path / "b")
-    predictions = read_predictions(tmp_path / "a" / "predictions_val.csv")
+    predictions = read_predictions(uninterrupted / "predictions_val.csv")
     assert len({*predictions.nodule_id}) == len(predictions)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_all_at_one_step_and_nothing_is_lost(
+    store: Store, uninterrupted: Path, tmp_path: Path
+) -> None:
+    given = [str(store.path), str(tmp_path / "run")]
+    ended = side_by_side([*TRAIN, *given, str(int(signal.SIGTERM)), "1", "2"])
+    assert [code for code, _ in ended] == [75, 75]
+    _, state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    # asked at step 2, put together at step 4, read at step 8
+    assert state["position"] == {"epoch": 0, "step": 2 * AGREE_EVERY, "finished": False}
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
+    ended = side_by_side([*TRAIN, *given, "0", "0", "0"])
+    assert [code for code, _ in ended] == [0, 0]
+    assert f"resumes at epoch 1, step {2 * AGREE_EVERY}" in ended[0][1]
+    assert files(tmp_path / "run") == files(uninterrupted)
+    alone = Watcher()
+    run(store.path, tmp_path / "alone", SETTINGS, alone)
+    assert any("ranks: 2 before, 1 now" in note for note in alone.notes)
+    # the batches are the same and batch norm sees all of one at once; both ranks' losses count before
+    one, two = (read_records(each / "metrics.jsonl") for each in (tmp_path / "alone", uninterrupted))
+    assert len(one) == 3
+    assert one[0].train_loss == pytest.approx(two[0].train_loss, rel=0.1)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_where_a_killed_rank_left(
+    store: Store, uninterrupted: Path, tmp_path: Path
+) -> None:
+    given = [str(store.path), str(tmp_path / "run")]
+    told = torchrun("--max-restarts", "1", *TRAIN, *given, str(int(signal.SIGKILL)), "1", "12")
+    assert "resumes at epoch 2, step 0" in told
+    assert files(tmp_path / "run") == files(uninterrupted)
+
+
+def test_of_several_wishes_the_last_named_counts() -> None:
+    wishes = iter([Next.GO_ON, Next.SAVE, Next.STOP])
+    alone = Agreement(Ranks(), lambda: next(wishes))
+    assert [alone.after_step(1), alone.after_step(2), alone.after_epoch()] == [*Next]
+    assert max(Next.SAVE, Next.STOP, Next.GO_ON) is Next.STOP

@@ -68,7 +68,7 @@ def test_killed_and_terminated_for_real(store: Path, uninterrupted: dict[str, by
     toml.write_text(
         'epochs = 3\nbatch = 8\ninput.size = 16\naugment.preset = "light"\noptimizer.lr = 2e-3\n'
         'model = {name = "densenet-small", dropout = 0.3}\nselection = {min_epochs = 2, smoothing = 2}\n'
-        "compute.threads = 1\nlogging.tensorboard = false\n"
+        'compute = {threads = 1, amp = "float32"}\nlogging.tensorboard = false\n'
     )
     command = [sys.executable, "-m", "toolkit", "train", str(store), str(out), "--config", str(toml)]
     chance, ends = random.Random(0), []

@@ -139,14 +139,17 @@ class Learner:
         for k, parameter in enumerate(self.parameters):
             for name, value in self.optimizer.state[parameter].items():
                 found[f"optimizer.{k}.{name}"] = value
-        return found | {"losses": self.losses}
+        return found | {"losses": self.losses[None]}
 
     def scale(self) -> dict[str, Any]:
         """Return the state of the float16 scaler; empty for other types."""
         return dict(self._scaler.state_dict())
 
     def restore(self, tensors: "Mapping[str, torch.Tensor]", scale: Mapping[str, Any]) -> None:
-        """Take the state that `tensors` and `scale` gave; `KeyError` or `RuntimeError` on another's."""
+        """Take the state that `tensors` and `scale` gave; `KeyError` or `RuntimeError` on another's.
+
+        Of the losses (ranks, steps) every rank takes its row, and the mean where there are other ranks now.
+        """
         import torch
 
         def of(prefix: str) -> dict[str, torch.Tensor]:
@@ -160,7 +163,8 @@ class Learner:
                 same = value.shape == parameter.shape
                 like = torch.empty_like(parameter) if same else torch.empty_like(value, device=self.device)
                 state[name] = like.copy_(value)
-        self.losses.copy_(tensors["losses"])
+        losses, ranks = tensors["losses"], self._ranks
+        self.losses.copy_(losses[ranks.rank] if len(losses) == ranks.ranks else losses.mean(0))
         if scale:
             self._scaler.load_state_dict(dict(scale))
 

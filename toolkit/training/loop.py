@@ -17,7 +17,7 @@ from toolkit.store.files import write_atomic
 from toolkit.training.feed import of_epoch
 from toolkit.training.job import Job
 from toolkit.training.learner import Learner
-from toolkit.training.ranks import mean, same_buffers
+from toolkit.training.ranks import Agreement, Next, lowest, mean, same_buffers
 from toolkit.training.record import EpochRecord, selection_value
 from toolkit.training.requests import Request
 from toolkit.training.saver import History, Position, Saver
@@ -64,6 +64,11 @@ def train_partition(
     learner, history = job.learner(), History()
     saver = Saver(job, learner, environment)
     at, notes = saver.restore(history) if resume else (Position(), [])
+
+    def wish() -> Next:
+        return Next.STOP if request.made else Next.SAVE if saver.due else Next.GO_ON
+
+    agreement = Agreement(job.machine.ranks, wish)
     both = np.concatenate([job.sides.validation, job.sides.probe])
     with watch(job, history.records) as shown, job.view(both) as view:
         if at.finished:  # all but what comes after the last epoch: the watchers have seen that one now
@@ -74,14 +79,14 @@ def train_partition(
             first = at.step if epoch == at.epoch else 0
             if not first:
                 learner.begin_epoch()
-            _teach(job, learner, loader, epoch, first, saver, request, shown)
+            _teach(job, learner, loader, epoch, first, saver, agreement, shown)
             progress = _close_epoch(job, learner, view, epoch, history)
             finished = progress.stop or epoch + 1 == job.config.epochs
             saver.end_of_epoch(history, progress, Position(epoch + 1, 0, finished))
             shown.epoch(history.records[-1], progress)
             if finished:
                 return
-            if request.made:
+            if agreement.after_epoch() is Next.STOP:
                 raise KeyboardInterrupt
 
 
@@ -101,7 +106,7 @@ def _teach(
     epoch: int,
     first: int,
     saver: Saver,
-    request: Request,
+    agreement: Agreement,
     shown: Shown,
 ) -> None:
     """Make the steps of an epoch from `first` on."""
@@ -118,26 +123,28 @@ def _teach(
             shown.note(f"compiled in {time.monotonic() - begun - waited:.0f} s")
         shown.batch(job.config.batch, waited)
         done = step + 1
-        stop = request.made
-        save = stop or saver.due  # asked once: nothing may be saved whose loss was not looked at
-        if save or done % CHECK_EVERY == 0 or done == learner.steps:
+        last = done == learner.steps
+        following = Next.GO_ON if last else agreement.after_step(done)
+        if following or last or done % CHECK_EVERY == 0:  # nothing is saved whose loss was not looked at
             _refuse_bad_loss(job, learner, epoch, done)
-        if save and done < learner.steps:
+        if following:
             saver.within_epoch(Position(epoch, done))
-            if stop:
-                raise KeyboardInterrupt
+        if following is Next.STOP:
+            raise KeyboardInterrupt
         begun = time.monotonic()
 
 
 def _refuse_bad_loss(job: Job, learner: Learner, epoch: int, steps: int) -> None:
-    bad = learner.first_bad_step(steps)
+    own = learner.first_bad_step(steps)
+    bad = lowest(own, job.machine.ranks)  # of all: none may go on and wait for one that does not
     if bad is None:
         return
     index, _ = job.sampler.batch(epoch, bad)
     ids = [job.store.nodules[i].nodule_id for i in index.tolist()]
     path = job.folder.bad_batch
     value = {"epoch": epoch + 1, "step": bad, "nodule_ids": ids, "rank": job.machine.ranks.rank}
-    write_atomic(path, json.dumps(value, indent=2).encode())
+    if own == bad:
+        write_atomic(path, json.dumps(value, indent=2).encode())
     measured = f"epoch {epoch + 1}, step {bad}, {len(ids)} nodules, first {ids[0]}"
     action = (
         "Stopped; the last checkpoint is from before. Look at the nodules of the batch, lower optimizer.lr, "

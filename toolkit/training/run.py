@@ -124,6 +124,7 @@ def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *
                 part = Split(split.rule, split.seed, split.store, (job.sides.partition,), split.tied)
                 write_split(folder.split, part, job.store)
         train_partition(job, loader, environment, request, watch, resume=asked.resume)
+        barrier(ranks)  # the selected weights are written by one and read by all
         finish(job, test=of_folds)
     barrier(ranks)
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,12 @@ from toolkit.training import checkpoint
 from toolkit.training.environment import differences
 from toolkit.training.job import Job
 from toolkit.training.learner import Learner
+from toolkit.training.ranks import of_all
 from toolkit.training.record import EpochRecord, write_records
 from toolkit.training.stopping import Progress
+
+if TYPE_CHECKING:
+    import torch
 
 SAVE_EVERY_S = 600.0
 
@@ -95,8 +99,8 @@ class Saver:
         return Position(**state["position"]), notes
 
     def within_epoch(self, at: Position) -> None:
-        """Save in the middle of an epoch."""
-        self._save(at)
+        """Save in the middle of an epoch, after the same step on every rank."""
+        self._save(at, of_all(self._learner.losses, self._job.machine.ranks))
 
     def end_of_epoch(self, history: History, progress: Progress, at: Position) -> None:
         """Save the selected weights if they are these, then the checkpoint, then the curves."""
@@ -114,7 +118,7 @@ class Saver:
         write_records(self._job.folder.metrics, self._history.records)
         write_logits(self._job.folder.validation_logits, self._history.logits)
 
-    def _save(self, at: Position) -> None:
+    def _save(self, at: Position, losses: "torch.Tensor | None" = None) -> None:
         import torch
 
         self._saved = time.monotonic()
@@ -123,6 +127,8 @@ class Saver:
         history = self._history
         n = len(self._job.sides.validation)
         tensors = self._learner.tensors()
+        if losses is not None:
+            tensors["losses"] = losses
         tensors["validation_logits"] = torch.from_numpy(np.array(history.logits, np.float32).reshape(-1, n))
         tensors["moves"] = torch.from_numpy(np.array(history.moves, np.float64))
         state = {
