@@ -21,7 +21,7 @@ from tests.faults.harness import LOSSES, Files, Job, Tally, reference, try_seed
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability_faults.jsonl"
 KINDS = ("faults", "ends", "power", "flips")
 SEEDS_TO_NOTICE = 30
-JOBS = {"preprocess": jobs.preprocessing, "training": jobs.training}
+JOBS = {"preprocess": jobs.preprocessing, "index": jobs.indexing, "training": jobs.training}
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     seeds = range(asked.seeds) if asked.seed is None else [asked.seed]
     try:
         job = JOBS[asked.job](work)
-        expected, operations = reference(job, work)
+        expected, operations = reference(job, work / "reference")
         trial = partial(_trial, job, expected, operations)
         tallies = _dealt(seeds, asked.processes, work, trial)
         caught = {name: _noticed_after(name, work, trial) for name in BROKEN if asked.prove}

@@ -38,7 +38,7 @@ def preprocessing(place: Path) -> Job:
 
     archive = place / "archive"
     write_archive(archive, patients=6, seed=11, formats=("dicom", "nifti", "mhd"))
-    toolkit.preprocess.run.Pool = InThisProcess
+    toolkit.preprocess.run.Pool = toolkit.preprocess.pool.Pool = InThisProcess
     toolkit.preprocess.plan.CASES_PER_SHARD = CASES_PER_SHARD
 
     def commands(root: Path) -> list[list[str]]:
@@ -50,6 +50,33 @@ def preprocessing(place: Path) -> Job:
         return None if {"log", "index"} & {*path.split("/")[:-1]} else content
 
     return Job("preprocess", commands, same, ("log", "index"), _damaged, _flipped_in_store)
+
+
+def indexing(place: Path) -> Job:
+    """The manifest of an archive, the outcome of its files, and the page of a store."""
+    made = preprocessing(place)
+    archive, store = place / "archive", place / "store"
+    from toolkit.preprocess.identity import IdKey
+    from toolkit.preprocess.plan import Settings
+    from toolkit.preprocess.run import Job as Task
+    from toolkit.preprocess.run import preprocess
+
+    settings = Settings(spacing_mm=2.0, size=16, margin=2)
+    preprocess(Task(archive, store, IdKey(b"test"), manifest=archive / "cases.csv", settings=settings))
+
+    def commands(root: Path) -> list[list[str]]:
+        tables = ["--out", str(root / "cases.csv"), "--files", str(root / "files.csv")]
+        return [
+            ["index", str(archive), *tables, "--index-cache", str(root / "index")],
+            ["inspect", str(store), "--out", str(root / "pages" / "qc.html")],
+        ]
+
+    def flipped(root: Path, path: str, expected: Files) -> str:
+        for name in expected:
+            (root / name).unlink(missing_ok=True)
+        return "in a table or a page: nothing reads them unchecked"
+
+    return Job("index", commands, made.same, made.exempt, lambda root: [], flipped)
 
 
 def _problems(store: Path) -> list[Any]:
