@@ -53,18 +53,8 @@ def main() -> int:
             sys.stderr.write(f"files: {work}\n")
     wrong = [each for tally in tallies for each in tally.wrong]
     wrong += [f"not noticed: {name}" for name, seed in caught.items() if seed is None]
-    told = {
-        "what": f"faults: {asked.job}",
-        "tried": sum(n for tally in tallies for kind, n in tally.faults.items() if kind != "not reached"),
-        "found": len(wrong),
-        "lost": sum(each.split(": ")[-1] in LOSSES for each in wrong),
-        "seconds": round(time.monotonic() - begun, 1),
-        "seeds": len(seeds),
-        "operations": operations,
-    }
-    for name in KINDS:
-        total: Counter[str] = sum((getattr(tally, name) for tally in tallies), Counter())
-        told[name] = dict(sorted(total.items()))
+    told = {"what": f"faults: {asked.job}", **_counted(tallies, wrong)}
+    told |= {"seconds": round(time.monotonic() - begun, 1), "seeds": len(seeds), "operations": operations}
     if caught:
         told["safeguards taken out, noticed at seed"] = caught
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
@@ -72,6 +62,19 @@ def main() -> int:
     if asked.record:
         _record(told)
     return 1 if wrong else 0
+
+
+def _counted(tallies: Sequence[Tally], wrong: Sequence[str]) -> dict[str, object]:
+    """Return how many faults of each kind were tried, how runs ended, and what was found and lost."""
+    totals: dict[str, Counter[str]] = {
+        name: sum((getattr(tally, name) for tally in tallies), Counter()) for name in KINDS
+    }
+    return {
+        "tried": sum(n for kind, n in totals["faults"].items() if kind != "not reached"),
+        "found": len(wrong),
+        "lost": sum(each.split(": ")[-1] in LOSSES for each in wrong),
+        **{name: dict(sorted(total.items())) for name, total in totals.items()},
+    }
 
 
 def _trial(job: Job, expected: Files, operations: int, seed: int, place: Path, tally: Tally) -> None:
