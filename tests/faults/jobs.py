@@ -190,8 +190,8 @@ def _flipped_in_run(root: Path, path: str, expected: Files) -> str:
     final = root / name
     told = "written over"
     if "/log/" in name or "/tensorboard/" in name:
-        return "in the log or the events: nothing depends on them"
-    if final.exists() and not _as_expected(final, expected[name]):
+        told = "in the log or the events"
+    elif final.exists() and not _as_expected(final, expected[name]):
         told = _read_again(root, final, name)
     shutil.rmtree(root / "run", ignore_errors=True)
     (root / "split.json").unlink(missing_ok=True)

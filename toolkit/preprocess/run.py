@@ -34,7 +34,7 @@ from toolkit.preprocess.pool import Died, Failed, Pool, death, why
 from toolkit.progress import bar
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
 from toolkit.store.log import RunLog
-from toolkit.store.writer import write_settings
+from toolkit.store.writer import sync_committed, write_settings
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ def preprocess(job: Job) -> Summary:
         if job.dry_run:
             return _dry_summary(found, mine, todo, cases, indexed - start)
         write_plan(job.store, plan)
+        sync_committed(job.store)
         write_crosswalk(job.store, found.cases, job.id_key)
         failures, stopped, bytes_read = _extract_all(job, pool, cache, todo, cases, keys)
         write_csv(job.store)

@@ -114,6 +114,14 @@ class ShardWriter:
                 drop(file)
 
 
+def sync_committed(store: Path) -> None:
+    """Make durable what an earlier run committed: it may have ended before its last name was on disk."""
+    with disk_errors():
+        for folder in (store / "shards", store / "ledger"):
+            if folder.is_dir():
+                sync_folder(folder)
+
+
 def _rewrite_head(file: Any, header: bytes) -> None:
     """Write the final header over the first one; the file was opened for appending."""
     file.flush()
