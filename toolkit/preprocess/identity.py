@@ -10,7 +10,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from toolkit.errors import Problem, UsageError
-from toolkit.store.files import sync_folder
+from toolkit.store.files import make_folder, sync_folder
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def _own_key() -> bytes:
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)  # is there now; its name is made durable
             _make_key(path)
         secret = path.read_bytes().strip()
     except OSError as error:
