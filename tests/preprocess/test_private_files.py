@@ -33,6 +33,15 @@ def test_a_key_that_another_process_made_first_is_taken(monkeypatch: pytest.Monk
     monkeypatch.undo()
 
 
+def test_a_home_without_hard_links_has_a_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert len(load_key(None).secret) == 64
+    assert [each.name for each in key_file().parent.iterdir()] == ["id.key"]
+
+
 def test_a_run_killed_while_it_makes_the_key_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(descriptor: int) -> None:
         raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 import hmac
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +76,12 @@ def _make_key(path: Path) -> None:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
+        try:
             path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links: of two processes at once, the later key stays
+            temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
