@@ -77,7 +77,8 @@ SHOWN = {
 
 def newest() -> list[Path]:
     """Return the files of results of the device that was measured last, oldest first."""
-    files = sorted((ROOT / "benchmarks" / "results").glob("*.jsonl"), key=lambda path: _when(path))
+    found = (ROOT / "benchmarks" / "results").glob("*.jsonl")
+    files = sorted((path for path in found if not path.name.startswith("reliability_")), key=_when)
     return [path for path in files if path.stem.split("_")[0] == files[-1].stem.split("_")[0]]
 
 

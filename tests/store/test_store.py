@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import ResourceError, StoreError
-from toolkit.store import Nodule, Store
+from toolkit.store import Nodule, Store, files
 from toolkit.store.files import open_temporary, publish
 from toolkit.store.format import array_header, images_path, ledger_path
 from toolkit.store.ledger import Entry, is_complete
+from toolkit.store.log import RunLog
 from toolkit.store.verify import verify
 from toolkit.store.writer import ShardWriter, write_settings
 
@@ -198,3 +199,82 @@ def test_a_failed_write_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ResourceError, match="No space left") as caught:
         write_settings(tmp_path / "s", {"spacing_mm": 1.0})
     assert caught.value.exit_code == 75
+
+
+def test_a_header_is_written_whole_however_little_the_system_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7], at))
+    records, images, masks = crops(2)
+    store = Store.create(tmp_path / "s", records, images, masks, 1.0)
+    np.testing.assert_array_equal(store.image(1), images[1])
+    assert list(verify(tmp_path / "s")) == []
+
+
+def test_a_shard_that_does_not_fit_ends_with_75(tmp_path: Path) -> None:
+    records, images, masks = crops(2)
+
+    def write() -> None:
+        with ShardWriter(tmp_path, "00000", SIDE) as writer:
+            writer.append(Entry("c0", "p0", "k0", "done"), records, images, masks)
+            full = os.open("/dev/full", os.O_WRONLY)  # closing writes what still waits, and fails
+            os.dup2(full, writer._masks.fileno())
+            os.close(full)
+            writer.commit()
+
+    with pytest.raises(ResourceError) as caught:
+        write()
+    assert caught.value.exit_code == 75
+    assert not ledger_path(tmp_path, "00000").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_new_folder_is_as_durable_as_what_is_put_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.make_folder(tmp_path / "a" / "b")
+    assert {tmp_path, tmp_path / "a"} == {*synced}
+    synced.clear()
+    files.make_folder(tmp_path / "a" / "b")  # a killed run may have made it and not synced
+    assert synced == [tmp_path / "a"]
+
+
+def test_a_folder_that_others_gave_us_need_not_be_readable_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        if folder == tmp_path:
+            raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "given").mkdir()
+    monkeypatch.setattr(files, "sync_folder", refused)
+    files.write_atomic(tmp_path / "given" / "a", b"x")
+    assert (tmp_path / "given" / "a").read_bytes() == b"x"
+
+
+def test_the_log_on_a_full_disk_ends_with_75(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    log._file.close()
+    log._file = Path("/dev/full").open("w")  # noqa: SIM115 - closed by the log, which fails
+    with pytest.raises(ResourceError, match="No space left") as caught, log:
+        log.case("case", 1.0, 1)
+    assert caught.value.exit_code == 75
+
+
+def test_a_broken_disk_is_not_told_to_be_full(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="look at the disk"), files.disk_errors():
+        raise OSError(5, "Input/output error")
+    with pytest.raises(ResourceError, match="make room"), files.disk_errors():
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["store.json", "plan.jsonl"])
+def test_a_damaged_file_of_the_whole_store_says_its_own_way_out(made, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(made[0], path)
+    (path / name).write_bytes(b"{}\n")
+    (problem,) = (p for p in verify(path) if str(path / name) in p.files)
+    assert problem.action.startswith("Put it back from a copy")

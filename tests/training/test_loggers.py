@@ -17,7 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.training.curves import records
-from toolkit.errors import UsageError
+from toolkit.errors import ResourceError, UsageError
 from toolkit.evaluation.results import Interval
 from toolkit.training.config import TrainConfig, from_table
 from toolkit.training.loggers import open_loggers, scalars
@@ -228,3 +228,22 @@ def test_a_missing_wandb_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=r"E-WANDB-001.*extra wandb"):
         open_loggers(from_table(OFFLINE), RunFolder(tmp_path), [])
+
+
+def test_a_full_disk_is_told_once_and_as_such(
+    tmp_path: Path, made: list[EpochRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (logger,) = open_loggers(TrainConfig(), RunFolder(tmp_path), [])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem._write", full)
+        with pytest.raises(
+            ResourceError, match="No space left"
+        ) as caught:  # pytest fails on a thread's error
+            logger.epoch(made[0], 1.0, 1.0)
+        assert caught.value.exit_code == 75
+        with pytest.raises(ResourceError):
+            logger.close()

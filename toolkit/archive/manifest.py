@@ -5,7 +5,7 @@ import io
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,16 @@ def read_manifest(path: Path) -> dict[str, list[Row]]:
     return dict(cases)
 
 
-def write_manifest(path: Path, cases: Iterable[Case], force: bool = False) -> None:
+def write_manifest(
+    path: Path,
+    cases: Iterable[Case],
+    force: bool = False,
+    write: Callable[[Path, bytes], object] = Path.write_bytes,
+) -> None:
     """Write the manifest of found cases, one line a mask or a point, to be edited.
 
-    Paths are relative to the manifest's folder. Raises `UsageError` E-OUT-001 where a file that says
-    something else is there already, unless `force`.
+    Paths are relative to the manifest's folder; `write` puts the bytes there. Raises `UsageError` E-OUT-001
+    where a file that says something else is there already, unless `force`.
     """
     base = path.resolve().parent
     text = io.StringIO(newline="")
@@ -97,7 +102,7 @@ def write_manifest(path: Path, cases: Iterable[Case], force: bool = False) -> No
             raise UsageError(
                 Problem("E-OUT-001", "a different manifest is there already", "", "", action, (str(path),))
             )
-        path.write_bytes(data)
+        write(path, data)
     except OSError as error:
         problem = Problem(
             "E-DISK-001", "manifest cannot be written", error.strerror or "", files=(str(path),)

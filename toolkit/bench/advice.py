@@ -9,6 +9,7 @@ from toolkit.bench.pipeline import FED
 from toolkit.bench.record import Figure
 from toolkit.bench.train import COMPILING, STEP
 from toolkit.errors import Problem, UsageError
+from toolkit.store.files import write_atomic
 from toolkit.training.config import TrainConfig, read_config
 
 LEAST_GAIN = 0.03
@@ -132,7 +133,7 @@ def write_config(path: Path, advice: Sequence[Advice]) -> TrainConfig:
     lines += ["", "[compute]"] if grouped else []
     for each in grouped:
         lines += [f"# {each.why}", f"{each.key.removeprefix('compute.')} = {_toml(each.value)}"]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomic(path, ("\n".join(lines) + "\n").encode())
     return read_config(path)
 
 

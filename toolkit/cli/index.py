@@ -66,6 +66,7 @@ def index(
     from toolkit.preprocess.local import scan_in
     from toolkit.preprocess.plan import Settings
     from toolkit.preprocess.pool import Pool, default_workers
+    from toolkit.store.files import write_atomic
 
     cache = IndexCache(index_cache or default_folder())
     rules, rule = SeriesRules(allow_uneven, allow_missing), RegionRule(region)
@@ -90,7 +91,7 @@ def index(
         print_json(as_json(found, out, rule, judged))
     else:
         show(found, rule)
-    write_manifest(out, found.cases, force)
+    write_manifest(out, found.cases, force, write_atomic)
     if files is not None:
         write_files(files, found)
     if not json:

@@ -63,19 +63,16 @@ def _deep_json(judged: "Judged") -> dict[str, Any]:
 def write_files(path: Path, found: "Discovery") -> None:
     """Write the outcome of every file as a table."""
     import csv
+    import io
 
     from toolkit.archive.outcomes import FileOutcome, outcomes
+    from toolkit.store.files import write_atomic
 
-    try:
-        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(FileOutcome._fields)
-            table.writerows(outcomes(found))
-    except OSError as error:
-        from toolkit.errors import Problem, ResourceError
-
-        reason = error.strerror or ""
-        raise ResourceError(Problem("E-DISK-001", "writing failed", reason, files=(str(path),))) from error
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(FileOutcome._fields)
+    table.writerows(outcomes(found))
+    write_atomic(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def show(found: "Discovery", rule: "RegionRule") -> None:

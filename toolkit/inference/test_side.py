@@ -142,7 +142,8 @@ def read_looks(run: RunFolder) -> list[Look]:
         return []
     except (OSError, ValueError, TypeError) as error:
         what = "the list of looks at the test side is damaged"
-        raise UsageError(Problem("E-RUN-001", what, files=(str(path),))) from error
+        action = "Nothing done; put it back from a copy, or mend its line: no look may be forgotten"
+        raise UsageError(Problem("E-RUN-001", what, action=action, files=(str(path),))) from error
 
 
 def as_predictions(scores: Scores, partition: str, rule: LabelRule) -> Predictions:

@@ -9,6 +9,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from toolkit.errors import Problem, UsageError
+from toolkit.store.files import make_folder, sync_folder
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,38 @@ def load_key(given: str | None) -> IdKey:
 def _own_key() -> bytes:
     path = user_config_path("toolkit") / "id.key"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32) + "\n")
-        return path.read_bytes().strip()
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)  # is there now; its name is made durable
+            _make_key(path)
+        secret = path.read_bytes().strip()
     except OSError as error:
         action = "Nothing done; give a key with --id-key FILE"
         problem = Problem(
             "E-KEY-001", "own id key is not usable", error.strerror or "", "", action, (str(path),)
         )
         raise UsageError(problem) from error
+    if not secret:
+        action = "Nothing done; put the key back from a copy, or remove the file for a new one"
+        raise UsageError(Problem("E-KEY-001", "own id key is empty", "0 bytes", "", action, (str(path),)))
+    return secret
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key under its name in one step, unless another process was first."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links: of two processes at once, the later key stays
+            temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)

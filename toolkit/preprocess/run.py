@@ -18,7 +18,7 @@ from toolkit.preprocess.pool import Pool
 from toolkit.preprocess.summary import foresee, summarise
 from toolkit.store.crops import sweep
 from toolkit.store.ledger import is_complete, read_ledger, write_csv
-from toolkit.store.writer import write_settings
+from toolkit.store.writer import sync_committed, write_settings
 
 
 def preprocess(job: Job) -> Summary:
@@ -63,6 +63,7 @@ def preprocess(job: Job) -> Summary:
         if job.dry_run:
             return foresee(found, mine, work, indexed - start)
         write_plan(job.store, plan)
+        sync_committed(job.store)
         write_crosswalk(job.store, found.cases, job.id_key)
         if client is None:
             made = local.make(job, work, cache, pool)

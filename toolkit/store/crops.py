@@ -31,7 +31,7 @@ class CropFiles:
     def __init__(self, store: Path, shard: str, side: int, mark: str = "") -> None:
         self._side, self.rows = side, 0
         with disk_errors():
-            (store / "shards").mkdir(parents=True, exist_ok=True)
+            make_folder(store / "shards")
             self._files = [
                 (open_temporary(path, mark=mark), path, dtype) for path, dtype in _arrays(store, shard)
             ]
@@ -115,6 +115,8 @@ def _rewrite_head(file: Any, header: bytes) -> None:
     file.flush()
     descriptor = os.open(file.name, os.O_WRONLY)
     try:
-        os.pwrite(descriptor, header, 0)
+        done = 0
+        while done < len(header):  # the system may take less than it is given
+            done += os.pwrite(descriptor, header[done:], done)
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,9 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        action = "What was committed is safe; make room and run the same command again to resume"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "make room" if full else "look at the disk"
+        action = f"What was committed is safe; {cure} and run the same command again to resume"
         what, where = "writing failed", (str(error.filename),) if error.filename else ()
         problem = Problem("E-DISK-001", what, error.strerror or str(error), "", action, where, transient=True)
         raise ResourceError(problem) from error
@@ -91,7 +93,7 @@ def write_atomic(final: Path, data: bytes, mode: int | None = None) -> None:
     `mode` are its permissions; the user's usual ones when None.
     """
     with disk_errors():
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         with open_temporary(final, wait=True) as file:
             try:
                 if mode is not None:
@@ -104,9 +106,26 @@ def write_atomic(final: Path, data: bytes, mode: int | None = None) -> None:
 
 
 def drop(file: BinaryIO) -> None:
-    """Remove an open temporary file that is not to be published."""
-    Path(file.name).unlink(missing_ok=True)
-    file.close()
+    """Remove an open temporary file that is not to be published; one that cannot be removed is used again."""
+    with suppress(OSError):
+        Path(file.name).unlink(missing_ok=True)
+    with suppress(OSError):  # closing writes what was waiting, which a full disk refuses
+        file.close()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with all above it, and their names durable: a file is no safer than its folder's name.
+
+    Of a folder that is there already nobody knows whether its name is on disk: a killed run may have made it.
+    """
+    path = path.absolute()
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+    if not missing:
+        with suppress(PermissionError):  # of a folder that others gave us
+            sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -136,7 +155,8 @@ def new_folder(final: Path) -> Iterator[Path]:
     temporary = final.with_name(final.name + TEMPORARY)
     with disk_errors():
         shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
-        temporary.mkdir(parents=True)
+        make_folder(final.parent)
+        temporary.mkdir()
         try:
             yield temporary
             sync_folder(temporary)
@@ -147,6 +167,7 @@ def new_folder(final: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
                 temporary.rename(final)
+                sync_folder(final.parent)  # before what it replaces goes
                 shutil.rmtree(old)
             sync_folder(final.parent)
         finally:

@@ -123,9 +123,16 @@ def unseal_lines(path: Path) -> list[dict[str, Any]]:
     return values
 
 
+CURES = {
+    "store.json": "Put it back from a copy: equal settings and id key give an equal file in any store",
+    "plan.jsonl": "Put it back from a copy, or remove it with ledger/ and shards/ and run preprocess again",
+}
+
+
 def damaged(path: Path, measured: str, expected: str = "") -> StoreError:
-    """Return the error that names a damaged store file."""
-    action = "Remove the shard's file in ledger/ and run preprocess again to make the shard anew"
+    """Return the error that names a damaged store file, and the way out."""
+    shard = "Remove the shard's file in ledger/ and run preprocess again to make the shard anew"
+    action = CURES.get(path.name, shard)
     return StoreError(Problem("E-STORE-003", "damaged store file", measured, expected, action, (str(path),)))
 
 

@@ -40,4 +40,5 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with disk_errors():  # closing writes what was waiting
+            self._file.close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
 from toolkit.store.crops import CropFiles
-from toolkit.store.files import TEMPORARY, disk_errors, linked, sync_folder, write_atomic
+from toolkit.store.files import TEMPORARY, disk_errors, linked, make_folder, sync_folder, write_atomic
 from toolkit.store.format import (
     FORMAT_VERSION,
     Nodule,
@@ -40,7 +40,7 @@ class ShardWriter:
         self._rows = 0
         self._lines: list[dict[str, Any]] = []
         with disk_errors():
-            (store / "ledger").mkdir(parents=True, exist_ok=True)
+            make_folder(store / "ledger")
 
     def append(
         self, entry: Entry, nodules: Sequence[Nodule], images: NDArray[np.int16], masks: NDArray[np.uint8]
@@ -85,6 +85,14 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._crops.__exit__(kind, error, trace)
+
+
+def sync_committed(store: Path) -> None:
+    """Make durable what an earlier run committed: it may have ended before its last name was on disk."""
+    with disk_errors():
+        for folder in (store / "shards", store / "ledger"):
+            if folder.is_dir():
+                sync_folder(folder)
 
 
 def write_settings(store: Path, settings: Mapping[str, Any], *, dry_run: bool = False) -> None:

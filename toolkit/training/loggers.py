@@ -8,12 +8,13 @@ import json
 import math
 import os
 import secrets
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from toolkit.errors import Problem, UsageError
 from toolkit.evaluation.results import Interval
-from toolkit.store.files import write_atomic
+from toolkit.store.files import disk_errors, write_atomic
 from toolkit.training.config import TrainConfig
 from toolkit.training.record import EpochRecord
 from toolkit.training.run_folder import RunFolder
@@ -89,22 +90,32 @@ class TensorBoardLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         path = str(folder.tensorboard)
-        self._writer: Any = SummaryWriter(path, purge_step=done + 1)
-        if not done:
-            told = json.dumps(config.model_dump(mode="json"), indent=2)
-            self._writer.add_text("config", "\n".join("    " + line for line in told.splitlines()), 0)
-            self._writer.add_custom_scalars({"with 95 % intervals": _bands()})
-        self._writer.flush()
+        self._told, threading.excepthook = threading.excepthook, self._hush
+        with disk_errors():
+            self._writer: Any = SummaryWriter(path, purge_step=done + 1)
+            if not done:
+                told = json.dumps(config.model_dump(mode="json"), indent=2)
+                self._writer.add_text("config", "\n".join("    " + line for line in told.splitlines()), 0)
+                self._writer.add_custom_scalars({"with 95 % intervals": _bands()})
+            self._writer.flush()
 
     def epoch(self, record: EpochRecord, seconds: float, samples_per_s: float) -> None:
         """Write an epoch, and see it on disk."""
-        for name, value in (scalars(record) | _speed(seconds, samples_per_s)).items():
-            self._writer.add_scalar(name, value, record.epoch)
-        self._writer.flush()
+        with disk_errors():
+            for name, value in (scalars(record) | _speed(seconds, samples_per_s)).items():
+                self._writer.add_scalar(name, value, record.epoch)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        threading.excepthook = self._told
+        with disk_errors():
+            self._writer.close()
+
+    def _hush(self, arguments: Any) -> None:
+        """Say nothing of an error in TensorBoard's own thread: the next call raises it again."""
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            self._told(arguments)
 
 
 def _bands() -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from toolkit.evaluation.results import to_json
 from toolkit.loading.split import Split
 from toolkit.loading.split_file import write_split
 from toolkit.store import Store
+from toolkit.store.files import disk_errors, sync_folder
 from toolkit.training.balance import balancing
 from toolkit.training.config import TrainConfig
 from toolkit.training.ensemble import write_folds_as_one
@@ -114,6 +115,9 @@ def _one(job: Job, split: Split, asked: Asked, request: Request, watch: Watch, *
     folder, ranks = job.folder, job.machine.ranks
     last = folder.predictions("test" if of_folds else "val")
     if last.exists():
+        if ranks.first:
+            with disk_errors():
+                sync_folder(folder.path)  # as in `Saver.restore`
         return
     with job.open_loader() as loader:
         environment = describe(job.machine.device, job.machine.decision, loader.reason, ranks.ranks)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
 from toolkit.evaluation.results import from_json, to_json
-from toolkit.store.files import write_atomic
+from toolkit.store.files import disk_errors, sync_folder, write_atomic
 from toolkit.store.format import canonical_json, digest
 from toolkit.training import checkpoint
 from toolkit.training.environment import differences
@@ -78,6 +78,11 @@ class Saver:
         path = self._job.folder.last
         if not path.exists():
             return Position(), []
+        if self._job.machine.ranks.first:
+            with disk_errors():
+                sync_folder(
+                    path.parent
+                )  # the process that wrote it may have ended before its name was on disk
         tensors, state = checkpoint.load(path)
         if state["identity"] != self._identity:
             raise StoreError(_foreign(state["identity"], self._identity, str(path)))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from toolkit.store.files import disk_errors
 from toolkit.training.display import Display, display
 from toolkit.training.job import Job
 from toolkit.training.loggers import Logger, open_loggers
@@ -31,15 +32,11 @@ class Watcher:
         self._shown.epoch(record, progress)
         for logger in self._loggers:
             logger.epoch(record, seconds, rate)
-        self._times.parent.mkdir(parents=True, exist_ok=True)
-        with self._times.open("a", encoding="utf-8") as file:
-            line = {
-                "epoch": record.epoch,
-                "seconds": seconds,
-                "samples": self._samples,
-                "samples_per_s": rate,
-            }
-            file.write(json.dumps(line) + "\n")
+        line = {"epoch": record.epoch, "seconds": seconds, "samples": self._samples, "samples_per_s": rate}
+        with disk_errors():
+            self._times.parent.mkdir(parents=True, exist_ok=True)
+            with self._times.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         self._begun, self._samples = time.monotonic(), 0
 
     def note(self, text: str) -> None:
