@@ -32,7 +32,7 @@ from toolkit.preprocess.plan import (
 )
 from toolkit.preprocess.pool import Died, Failed, Pool, death, why
 from toolkit.progress import bar
-from toolkit.store.ledger import is_complete, read_ledger, write_csv
+from toolkit.store.ledger import holds, read_ledger, write_csv
 from toolkit.store.log import RunLog
 from toolkit.store.writer import write_settings
 
@@ -165,10 +165,11 @@ def scan_in(pool: Pool[str, Scanned], folders: Iterable[str]) -> Iterator[Scanne
 def _is_finished(store: Path, shard: PlannedShard, keys: Mapping[str, str], side: int) -> bool:
     """Tell whether a shard is committed with the present keys; a case that left the archive is kept."""
     try:
-        old = {entry.case_id: entry.key for entry in read_ledger(store, shard.name)}
+        entries = read_ledger(store, shard.name)
     except (FileNotFoundError, StoreError):
         return False
-    return is_complete(store, shard.name, [(c, keys.get(c, old.get(c, ""))) for c in shard.case_ids], side)
+    old = {entry.case_id: entry.key for entry in entries}
+    return holds(store, shard.name, entries, [(c, keys.get(c, old.get(c, ""))) for c in shard.case_ids], side)
 
 
 def _extract_all(
