@@ -130,7 +130,7 @@ def rate(watch: Watch, cases: int, config: Mapping[str, Any]) -> list[Figure]:
 
     if len([done for done in watch.done if WARM * cases <= done < cases]) < LEAST_LOOKS:
         return []
-    a, b, c = at(WARM), at((1 + WARM) / 2), len(watch.done) - 1
+    a, b, c = at(WARM), at((1 + WARM) / 2), int(np.argmax(watch.cpu))  # later, workers are gone
     each = [
         (watch.cpu[q] - watch.cpu[p]) / max(1, watch.done[q] - watch.done[p]) for p, q in ((a, b), (b, c))
     ]
