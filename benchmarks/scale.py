@@ -1,10 +1,11 @@
 """How every step grows with the number of nodules: time, memory, start-up and resume, up to a million.
 
-``python -m benchmarks.scale [--sizes 10000 30000 ... 1000000] [--repeat 2] [--work FOLDER] [--out FILE] [--svg FILE]``
+``python -m benchmarks.scale [--sizes N ...] [--repeat 2] [--work FOLDER] [--out FILE] [--svg FILE]``
 
-Rows are synthetic and files have no pixels (`benchmarks.scale_rows`); what runs is the product. Each step runs
-in a process of its own, which tells its processor time, its wall time and the peak of its resident memory. The
-growth is the slope of log(processor time) on log(n log n): 1 is n log n, and `MOST` is the bound.
+Rows are synthetic and files have no pixels (`benchmarks.scale_rows`); what runs is the product. Steps run in
+processes of their own (those that need an open store share one), which tell processor time, wall time and the
+peak of resident memory. The growth is the slope of log(processor time) on log(n log n): 1 is n log n, and
+`MOST` is the bound.
 """
 
 import argparse
@@ -22,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scale_rows import NODULES, write_rows
-from benchmarks.scale_steps import BARE, RATES, STEPS
+from benchmarks.scale_steps import BARE, RATES, STEPS, TOGETHER
 from toolkit.bench.record import Estimate, Figure, append, figure, line
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 SLICES = 4
 MOST = 1.1
-"""Largest slope that is called n log n. Repeats on a shared machine differ by up to 20 %: over a hundredfold n
-that moves a slope by 0.04, over tenfold by 0.08."""
+"""Largest slope that is called n log n. Repeats on a shared machine differ by up to 20 %: over a hundredfold
+n that moves a slope by 0.04, over tenfold by 0.08."""
 LEAST_SECONDS = 0.05
 """Sizes at which a step takes less say more of its start than of its growth."""
 
@@ -46,14 +47,14 @@ class Measured:
     extra: Mapping[str, float]
 
 
-def measure(step: str, work: Path, nodules: int) -> Measured:
-    """Run one step in a process of its own; raises `RuntimeError` with its words where it fails."""
-    words = [sys.executable, "-m", "benchmarks.scale_steps", step, str(work)]
+def measure(steps: Sequence[str], work: Path, nodules: int) -> list[Measured]:
+    """Run steps in a process of their own; raises `RuntimeError` with its words where it fails."""
+    words = [sys.executable, "-m", "benchmarks.scale_steps", ",".join(steps), str(work)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{step} at {nodules}: {done.stderr[-2000:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Measured(step, nodules, told["wall"], told["cpu"], told["mib"], told["extra"])
+        raise RuntimeError(f"{steps} at {nodules}: {done.stderr[-2000:]}")
+    told = map(json.loads, done.stdout.splitlines())
+    return [Measured(t["step"], nodules, t["wall"], t["cpu"], t["mib"], t["extra"]) for t in told]
 
 
 def slope(nodules: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
@@ -104,19 +105,17 @@ def figures_of(runs: Sequence[Measured]) -> list[Figure | Estimate]:
     return found if growth is None else [*found, growth]
 
 
-def simulate(work: Path, sizes: Sequence[int], repeat: int, steps: Sequence[str]) -> dict[str, list[Measured]]:
+def simulate(work: Path, sizes: Sequence[int], repeat: int) -> dict[str, list[Measured]]:
     """Write rows of every size where they are not there yet, and measure every step on them."""
-    runs: dict[str, list[Measured]] = {step: [] for step in steps}
+    runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
         here = work / f"{n // NODULES}"
         if not here.exists():
             write_rows(here, n // NODULES, SLICES)
-        for _ in range(repeat):
-            for step in steps:
-                runs[step].append(measure(step, here, n))
-                last = runs[step][-1]
-                told = f"{step:<16}{n:>10,} {last.wall:8.2f} s {last.cpu:8.2f} s cpu {last.mib:8.0f} MiB"
-                print(told, {k: round(v, 3) for k, v in last.extra.items()}, flush=True)
+        for run in (run for _ in range(repeat) for steps in TOGETHER for run in measure(steps, here, n)):
+            runs[run.step].append(run)
+            told = f"{run.step:<16}{n:>10,} {run.wall:8.2f} s {run.cpu:8.2f} s cpu {run.mib:8.0f} MiB"
+            print(told, {k: round(v, 3) for k, v in run.extra.items()}, flush=True)
     return runs
 
 
@@ -142,19 +141,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="nodules")
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--work", type=Path, help="folder for the rows; kept (default: a temporary one)")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--svg", type=Path, help="where to draw the growth")
     given = parser.parse_args(argv)
     work = given.work or Path(tempfile.mkdtemp(prefix="scale-"))
     try:
-        runs = simulate(work, sorted(given.sizes), given.repeat, given.steps)
+        runs = simulate(work, sorted(given.sizes), given.repeat)
     finally:
         if given.work is None:
             shutil.rmtree(work)
     figures: list[Any] = [found for of_step in runs.values() for found in figures_of(of_step)]
     for found in figures:
         print(line(found))
+    if given.svg:
+        given.svg.write_text(drawing(runs), encoding="utf-8")
     if given.out:
         append(figures, given.out)
     fast = [f for f in figures if isinstance(f, Estimate) and f.value > MOST]

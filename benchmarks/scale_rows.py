@@ -1,7 +1,7 @@
 """An archive and a store of any size without pixels: files are empty, arrays are holes, every row is real.
 
-Headers go into the index, plan and ledgers are written as the product writes them, with the keys that it would
-give them, so that a run over this archive finds every shard finished. Only what is read of pixels is missing.
+Headers go into the index, plan and ledgers are written as the product writes them, with the keys that it
+would give them, so that a run over this archive finds every shard finished. Only pixels are missing.
 """
 
 import os
@@ -117,7 +117,9 @@ def _header(series: int, k: int, slices: int) -> SliceHeader:
 def write_store(work: Path, series: int, slices: int) -> None:
     """Write the store that a run over the archive would have made, as if every mask had been read."""
     store = work / "store"
-    cases = sorted(((KEY.hash("case", case.case_id), case) for case in _cases(work, series, slices)), key=_name)
+    cases = sorted(
+        ((KEY.hash("case", case.case_id), case) for case in _cases(work, series, slices)), key=_name
+    )
     write_settings(store, {**SETTINGS.resolved(), "ids": KEY.fingerprint})
     plan = extend_plan([], [hashed for hashed, _ in cases])
     write_plan(store, plan)

@@ -1,4 +1,4 @@
-"""A long run over many series with spoiled ones among them: memory, accounting, rate, and a kill in the middle.
+"""A long run over many series, spoiled ones among them: memory, accounting, rate, a kill in the middle.
 
 ``python -m benchmarks.soak [--series 2000] [--spoiled 0.05] [--workers 2] [--work FOLDER] [--out FILE]``
 
