@@ -142,13 +142,11 @@ def rate(watch: Watch, cases: int, config: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
-def soak(
-    work: Path, series: int, spoiled: float, workers: int, seed: int = 0
-) -> tuple[list[Figure], list[str]]:
-    """Write the archive, run, judge, kill another run in the middle, resume it; return figures and faults."""
+def soak(work: Path, fates: Sequence[Fate], workers: int) -> tuple[list[Figure], list[str]]:
+    """Run over ``work/archive``, judge, kill another run in the middle, resume it; return figures and faults."""
     archive, whole, killed = work / "archive", work / "whole", work / "killed"
-    config = {"series": series, "spoiled": spoiled, "workers": workers, "seed": seed}
-    fates = write_soak(archive, series, spoiled, seed, workers)
+    spoiled = sum(fate.spoiled for fate in fates)
+    config = {"series": len(fates), "spoiled": spoiled, "workers": workers}
     cases = sum(fate.is_case for fate in fates)
     words = command(archive, whole, work / "index", workers)
     watch, code, output = run(words, lambda: in_ledgers(whole))
@@ -172,7 +170,7 @@ def soak(
         figure(
             "soak/cases accounted for", [cases], "cases", "each with the fate that was due", config=config
         ),
-        figure("soak/spoiled as expected", [round(series * spoiled)], "series", config=config),
+        figure("soak/spoiled as expected", [spoiled], "series", config=config),
         figure("soak/files refused by name", [len(told["files"])], "files", config=config),
         figure(
             "soak/committed when killed", [committed_before], "cases", "resumed: same bytes", config=config
@@ -198,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     work = Path(tempfile.mkdtemp(prefix="soak-", dir=given.work))
     try:
-        figures, wrong = soak(work, given.series, given.spoiled, given.workers)
+        fates = write_soak(work / "archive", given.series, given.spoiled, 0, given.workers)
+        figures, wrong = soak(work, fates, given.workers)
     finally:
         shutil.rmtree(work)
     for found in figures:

@@ -5,7 +5,8 @@ id and UIDs of its own. So pixels repeat, and files, headers, ids and masks do n
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -20,8 +21,8 @@ from toolkit.phantom.spoil import DEFECTS, around, small_patient
 from toolkit.phantom.write_dicom import series_uid, write_dicom
 from toolkit.phantom.write_meta import TABLES, Line
 
-BASES = 16
-"""Patients that are drawn in full."""
+MOST_BASES = 16
+"""Patients that are drawn in full; fewer for a short run."""
 UNMARKED = "unmarked"
 """Series in which nothing is marked: readable, and empty."""
 UNMARKED_EVERY = 40
@@ -44,6 +45,7 @@ class Fate:
     outcome: str
     code: str = ""
     is_case: bool = True
+    spoiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ def write_soak(out: Path, series: int, spoiled_share: float, seed: int, workers:
     spoiled = round(series * spoiled_share)
     for name in (*FORMATS, UNMARKED, "spoiled"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    work = partial(_write, out, seed, series - spoiled)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        parts = list(pool.map(work, range(series), chunksize=8))
+    work = partial(_write, out, seed, series - spoiled, min(MOST_BASES, 1 + series // 100))
+    if workers == 1:
+        parts = [work(number) for number in range(series)]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            parts = list(pool.map(work, range(series), chunksize=8))
     for name, columns in TABLES.items():
         with (out / "mhd" / name).open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
@@ -68,10 +73,10 @@ def write_soak(out: Path, series: int, spoiled_share: float, seed: int, workers:
     return [part.fate for part in parts]
 
 
-def _write(out: Path, seed: int, sound: int, number: int) -> _Part:
+def _write(out: Path, seed: int, sound: int, bases: int, number: int) -> _Part:
     if number >= sound:
         return _Part(_spoiled(out, seed, number, number - sound), {})
-    patient = _patient(seed, number)
+    patient = _patient(seed, bases, number)
     if number % UNMARKED_EVERY == UNMARKED_EVERY - 1:
         folder = out / UNMARKED / patient.patient_id
         folder.mkdir()
@@ -93,13 +98,13 @@ def _spoiled(out: Path, seed: int, number: int, which: int) -> Fate:
     path = folder.relative_to(out).as_posix()
     case = {"series": series_uid(patient, seed), "scan": f"{path}/scan"}.get(defect.case, "")
     outcome = "refused" if defect.outcome == "refused" else "empty" if defect.name in MASKLESS else "done"
-    return Fate(case or f"{path}/{defect.case}", defect.name, outcome, defect.code, bool(case))
+    return Fate(case or f"{path}/{defect.case}", defect.name, outcome, defect.code, bool(case), True)
 
 
-def _patient(seed: int, number: int) -> PhantomPatient:
+def _patient(seed: int, bases: int, number: int) -> PhantomPatient:
     """Return the nodule of a patient with some room, under an id of its own; at most `MOST_BYTES`."""
     rng = np.random.default_rng([seed, number, 2])
-    base = _base(seed, int(rng.integers(BASES)))
+    base = _bases(seed, bases)[int(rng.integers(bases))]
     nodule = base.nodules[int(rng.integers(len(base.nodules)))]
     depth, side = int(rng.integers(6, 60)), int(rng.integers(16, 70))
     cut = around(base, nodule, (depth, side, side))
@@ -108,24 +113,11 @@ def _patient(seed: int, number: int) -> PhantomPatient:
     return replace(cut, patient_id=f"SOAK-{number:06d}", index=number)
 
 
-@lru_cache(maxsize=BASES)
-def _base(seed: int, number: int) -> PhantomPatient:
-    """Return a patient without padding: the circle of a scan is not that of a part of it."""
-    return _unpadded(seed)[number]
-
-
 @lru_cache(maxsize=1)
-def _unpadded(seed: int) -> tuple[PhantomPatient, ...]:
-    def drawn() -> Iterator[PhantomPatient]:
-        index = 0
-        while True:
-            patient = make_patient(seed, index)
-            if not patient.padded and patient.nodules:
-                yield patient
-            index += 1
-
-    patients = drawn()
-    return tuple(next(patients) for _ in range(BASES))
+def _bases(seed: int, count: int) -> tuple[PhantomPatient, ...]:
+    """Return patients without padding: the circle of a scan is not that of a part of it."""
+    patients = (make_patient(seed, index) for index in itertools.count())
+    return tuple(itertools.islice((p for p in patients if not p.padded and p.nodules), count))
 
 
 _small: Callable[[int], PhantomPatient] = lru_cache(maxsize=1)(small_patient)
