@@ -47,13 +47,21 @@ class Measured:
     extra: Mapping[str, float]
 
 
-def measure(steps: Sequence[str], work: Path, nodules: int) -> list[Measured]:
-    """Run steps in a process of their own; raises `RuntimeError` with its words where it fails."""
+def measure(steps: Sequence[str], work: Path, nodules: int) -> None:
+    """Run steps in a process of their own, which notes what they took in ``runs.jsonl`` of the folder.
+
+    Raises `RuntimeError` with its words where it fails.
+    """
     words = [sys.executable, "-m", "benchmarks.scale_steps", ",".join(steps), str(work)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{steps} at {nodules}: {done.stderr[-2000:]}")
-    told = map(json.loads, done.stdout.splitlines())
+
+
+def noted(work: Path, nodules: int) -> list[Measured]:
+    """Return all runs that a folder of rows has seen."""
+    path = work / "runs.jsonl"
+    told = map(json.loads, path.read_text().splitlines() if path.exists() else ())
     return [Measured(t["step"], nodules, t["wall"], t["cpu"], t["mib"], t["extra"]) for t in told]
 
 
@@ -106,13 +114,16 @@ def figures_of(runs: Sequence[Measured]) -> list[Figure | Estimate]:
 
 
 def simulate(work: Path, sizes: Sequence[int], repeat: int) -> dict[str, list[Measured]]:
-    """Write rows of every size where they are not there yet, and measure every step on them."""
+    """Write rows of every size, measure every step on them; what a folder has seen already is not repeated."""
     runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
         here = work / f"{n // NODULES}"
         if not here.exists():
             write_rows(here, n // NODULES, SLICES)
-        for run in (run for _ in range(repeat) for steps in TOGETHER for run in measure(steps, here, n)):
+        for steps in TOGETHER:
+            for _ in range(repeat - sum(run.step == steps[-1] for run in noted(here, n))):
+                measure(steps, here, n)
+        for run in noted(here, n):
             runs[run.step].append(run)
             told = f"{run.step:<16}{n:>10,} {run.wall:8.2f} s {run.cpu:8.2f} s cpu {run.mib:8.0f} MiB"
             print(told, {k: round(v, 3) for k, v in run.extra.items()}, flush=True)
@@ -141,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="nodules")
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--work", type=Path, help="folder for the rows; kept (default: a temporary one)")
+    parser.add_argument("--work", type=Path, help="folder for rows and runs; kept, and gone on with")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--svg", type=Path, help="where to draw the growth")
     given = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The steps that `benchmarks.scale` measures: ``... STEP,STEP FOLDER``, a line of JSON each."""
+"""The steps that `benchmarks.scale` measures: ``... STEP,STEP FOLDER``, noted in its ``runs.jsonl``."""
 
 import json
 import sys
@@ -155,8 +155,10 @@ def main(argv: list[str]) -> None:
         peak_reset()
         wall, cpu = time.perf_counter(), time.process_time()
         extra = STEPS[name].run(work, state)
-        told = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        print(json.dumps({"step": name, **told, "mib": peak_mib() - bare, "extra": extra or {}}), flush=True)
+        told: State = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        told |= {"step": name, "mib": peak_mib() - bare, "extra": extra or {}}
+        with (work / "runs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

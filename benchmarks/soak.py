@@ -143,7 +143,7 @@ def rate(watch: Watch, cases: int, config: Mapping[str, Any]) -> list[Figure]:
 
 
 def soak(work: Path, fates: Sequence[Fate], workers: int) -> tuple[list[Figure], list[str]]:
-    """Run over ``work/archive``, judge, kill another run in the middle, resume it; return figures and faults."""
+    """Run over ``work/archive``, judge, kill another run in the middle and resume it: figures and faults."""
     archive, whole, killed = work / "archive", work / "whole", work / "killed"
     spoiled = sum(fate.spoiled for fate in fates)
     config = {"series": len(fates), "spoiled": spoiled, "workers": workers}

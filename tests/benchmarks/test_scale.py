@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def counts(works) -> dict[str, list[int]]:
         for work in works:
             state: dict[str, object] = {}
             for name in COUNTED:
-                found[name].append(calls(lambda name=name: STEPS[name].run(work, state)))
+                found[name].append(calls(partial(STEPS[name].run, work, state)))
     return found
 
 
