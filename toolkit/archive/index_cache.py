@@ -15,6 +15,8 @@ from typing import Any
 from platformdirs import user_cache_path
 
 SCHEMA = 3
+WAITING_BYTES = 4 << 20
+"""What is kept back at most: the headers of some 20,000 slices, which a killed run would read again."""
 
 
 def default_folder() -> Path:
@@ -29,6 +31,7 @@ class IndexCache:
         self._folder = folder
         self._connection = _connect(folder)
         self._waiting: dict[tuple[str, str], bytes] = {}
+        self._waiting_bytes = 0
 
     def get(self, kind: str, key: str) -> Any:
         """Return the value, or None where there is none that can be read."""
@@ -44,8 +47,15 @@ class IndexCache:
             return None
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Keep a value; it is on disk after `commit`, and no other process is locked out before."""
-        self._waiting[kind, _text(key)] = zlib.compress(json.dumps(value).encode(), 1)
+        """Keep a value; it is on disk after `commit`, or once so much waits that memory would fill up.
+
+        No other process is locked out in between.
+        """
+        blob = zlib.compress(json.dumps(value).encode(), 1)
+        self._waiting[kind, _text(key)] = blob
+        self._waiting_bytes += len(blob)
+        if self._waiting_bytes > WAITING_BYTES:
+            self.commit()
 
     def commit(self) -> None:
         """Write what was put."""
@@ -60,6 +70,7 @@ class IndexCache:
             with contextlib.suppress(sqlite3.DatabaseError):
                 self._write()
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _write(self) -> None:
         rows = [(*place, blob) for place, blob in self._waiting.items()]

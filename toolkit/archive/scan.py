@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from marshal import dumps
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +17,8 @@ from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
 _TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
+_TEXTS = tuple(k for k, value in enumerate(SliceHeader()) if value == "")
+_SHARED = (*_TEXTS, *_TUPLES)
 
 
 class FileEntry(NamedTuple):
@@ -90,7 +93,9 @@ def scan_folder(
     folder, known, roots = task
     identify = identify or _identify
     before = {row[0]: FileEntry(*row) for row in known}
-    entries = []
+    entries: list[FileEntry] = []
+    last: SliceHeader | None = None
+    same = True
     with os.scandir(folder) as listing:
         files = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
         for file in files:
@@ -101,13 +106,16 @@ def scan_folder(
             old = before.get(file.name)
             outside = bool(target) and not any(Path(target).is_relative_to(root) for root in roots)
             if old is not None and _unchanged(old, state, target, outside):
-                entries.append(old)
-                continue
-            kind, facts = ("outside", None) if outside else identify(Path(file.path))
-            if target:
-                kind, facts = "link", [target, kind, facts]
+                kind, facts = old.kind, old.facts
+            else:
+                same = False
+                kind, facts = ("outside", None) if outside else identify(Path(file.path))
+                if target:
+                    kind, facts = "link", [target, kind, facts]
+            if kind == "dicom":  # all that there is of most archives: kept small
+                facts = last = slice_header(facts, last)
             entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts))
-    return entries, entries != list(before.values())
+    return entries, not same or len(entries) != len(before)
 
 
 def _unchanged(old: FileEntry, state: os.stat_result, target: str, outside: bool) -> bool:
@@ -237,13 +245,20 @@ def frame_headers(facts: Any) -> list[SliceHeader]:
     return headers
 
 
-def slice_header(facts: Any) -> SliceHeader:
-    """Rebuild the header that `scan_folder` stored."""
-    if isinstance(facts, SliceHeader):
+def slice_header(facts: Any, like: SliceHeader | None = None) -> SliceHeader:
+    """Rebuild the header that `scan_folder` stored.
+
+    Texts and vectors that are bit for bit those of `like`, the slice before it, are not kept twice.
+    """
+    if isinstance(facts, SliceHeader) and like is None:
         return facts
     values = list(facts)
     for field in _TUPLES:
         values[field] = tuple(values[field])
+    if like is not None:
+        for field in _SHARED:
+            if values[field] == like[field] and dumps(values[field], 2) == dumps(like[field], 2):
+                values[field] = like[field]  # compared twice, for -0.0 == 0.0
     return SliceHeader(*values)
 
 

@@ -18,10 +18,12 @@ along each axis, resampled through 2.5 mm slices or overlaid with noise of 60 HU
 holds what follows: no pair among the 134, and the planted copies found.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,8 @@ WEAK = 0.01
 """Strength of detail, as a share of the crop's range, below which it counts less."""
 REACH = 4
 """Largest shift, in cells."""
+MOST_BYTES = 1 << 30
+"""Of fingerprints that lie in memory (134,000 crops of 20^3 cells), and of a block of the first look."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -76,13 +80,14 @@ def alike(store: Store) -> list[Alike]:
     order = sorted(range(len(store)), key=lambda i: store.nodules[i].nodule_id)
     numbers: dict[str, int] = {}
     whose = np.array([numbers.setdefault(store.nodules[i].patient_id, len(numbers)) for i in order], np.int64)
-    prints = np.empty((len(order), *(_cells(store),) * 3), np.uint8)
+    prints = _room((len(order), *(_cells(store),) * 3))
     with bar("comparing crops", len(order), "crops") as advance:
         for row, i in enumerate(order):
             prints[row] = fingerprint(store, i)
             advance()
     lively = np.flatnonzero(prints.reshape(len(order), -1).any(axis=1))
-    equal = {(a, b) for a, b in _equal(store, order, whose) if a in {*lively.tolist()}}
+    living = {*lively.tolist()}
+    equal = {(a, b) for a, b in _equal(store, order, whose) if a in living}
     found = [Alike(order[a], order[b], 1.0) for a, b in sorted(equal)]
     fine = lru_cache(maxsize=64)(lambda place: _fine(store, order[place]))
     for a, b, shift in _second_look(prints, _first_look(prints, whose, lively)):
@@ -91,6 +96,14 @@ def alike(store: Store) -> list[Alike]:
             if value >= ALIKE:
                 found.append(Alike(order[a], order[b], value))
     return found
+
+
+def _room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an array for the fingerprints: in memory, or in a file without a name where they are many."""
+    if math.prod(shape) <= MOST_BYTES:
+        return np.empty(shape, np.uint8)
+    with TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", 0, shape)
 
 
 def _step(store: Store) -> int:
@@ -144,18 +157,17 @@ def fingerprint(store: Store, index: int) -> NDArray[np.uint8]:
 
 def _equal(store: Store, order: Sequence[int], whose: Ints) -> Iterator[tuple[int, int]]:
     """Yield places of crops whose pixels, or source pixels, are equal by the ledger's digests."""
-    lines = [
-        value
+    digests = [
+        (value.get("image"), value.get("pixels"))
         for shard in committed(store.path)
         for entry in read_ledger(store.path, shard)
         for value in entry.nodules
     ]
-    first: dict[str, int] = {}
+    first: dict[tuple[int, str], int] = {}
     for place, i in enumerate(order):
-        for kind in ("image", "pixels"):
-            told = lines[i].get(kind)
+        for kind, told in enumerate(digests[i]):
             if told:
-                other = first.setdefault(f"{kind} {told}", place)
+                other = first.setdefault((kind, told), place)
                 if whose[other] != whose[place]:
                     yield other, place
 
@@ -173,48 +185,53 @@ def _windowed(prints: NDArray[np.uint8]) -> Floats:
     return windowed
 
 
-def _spectra(prints: NDArray[np.uint8]) -> Floats:
-    """Return square roots of low-frequency magnitudes, (n, values)."""
+def _spectra(prints: NDArray[np.uint8], places: Ints) -> Floats:
+    """Return square roots of low-frequency magnitudes of some fingerprints, (n, values)."""
     kept = min(KEPT, prints.shape[-1] // 2)
     both = np.r_[0:kept, -kept + 1 : 0] if kept > 1 else np.zeros(1, int)
     parts = []
-    for start in range(0, len(prints), 256):
-        waves = np.fft.rfftn(_windowed(prints[start : start + 256]), axes=(1, 2, 3))
+    for start in range(0, len(places), 256):
+        waves = np.fft.rfftn(_windowed(prints[places[start : start + 256]]), axes=(1, 2, 3))
         low = waves[:, both][:, :, both][..., :kept]
         parts.append(np.sqrt(np.abs(low)).astype(np.float32).reshape(len(low), -1))
     return np.concatenate(parts)
 
 
-def _first_look(prints: NDArray[np.uint8], whose: Ints, lively: Ints) -> list[tuple[int, int]]:
-    """Return places of pairs worth a second look, in order."""
-    pairs: set[tuple[int, int]] = set()
+def _first_look(prints: NDArray[np.uint8], whose: Ints, lively: Ints) -> Ints:
+    """Return places of pairs worth a second look, int64 (pairs, 2), in order.
+
+    Each crop is compared with each, so time grows with the square of their number: about 2 n^2 x 405
+    operations of a matrix product. Memory does not: a block of rows takes at most `MOST_BYTES`.
+    """
     if len(lively) <= ALL_PAIRS:
         places = lively.tolist()
-        return [(a, b) for n, a in enumerate(places) for b in places[n + 1 :] if whose[a] != whose[b]]
-    spectra = _spectra(prints[lively])
+        few = [(a, b) for n, a in enumerate(places) for b in places[n + 1 :] if whose[a] != whose[b]]
+        return np.array(few, np.int64).reshape(-1, 2)
+    spectra = _spectra(prints, lively)
     spectra -= spectra.mean(axis=0)
     spectra /= np.maximum(np.linalg.norm(spectra, axis=1, keepdims=True), np.float32(1e-6))
     owner = whose[lively]
-    for start in range(0, len(lively), 256):
-        block = spectra[start : start + 256] @ spectra.T
-        block[owner[start : start + 256, None] == owner] = -1
+    rows = max(1, min(256, MOST_BYTES // (4 * len(lively))))
+    pairs = []
+    for start in range(0, len(lively), rows):
+        block = spectra[start : start + rows] @ spectra.T
+        block[owner[start : start + rows, None] == owner] = -1
         for row, near in enumerate(block, start):
             others = np.flatnonzero(near >= FIRST)
             others = others[np.argsort(-near[others], kind="stable")[:NEAREST]]
-            mine = int(lively[row])
-            pairs |= {(min(mine, o), max(mine, o)) for o in lively[others].tolist()}
-    return sorted(pairs)
+            if len(others):
+                both = np.stack([np.full(len(others), lively[row]), lively[others]], axis=1)
+                pairs.append(np.sort(both, axis=1))
+    return np.unique(np.concatenate(pairs), axis=0) if pairs else np.empty((0, 2), np.int64)
 
 
-def _second_look(
-    prints: NDArray[np.uint8], pairs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
+def _second_look(prints: NDArray[np.uint8], pairs: Ints) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
     """Yield the pairs whose fingerprints agree where they overlap best, and that shift in cells."""
     n = prints.shape[-1]
     reach = min(REACH, n // 4)
     shifts = np.r_[0 : reach + 1, -reach:0]
     for start in range(0, len(pairs), 256):
-        some = np.array(pairs[start : start + 256])
+        some = pairs[start : start + 256]
         waves = [np.fft.rfftn(_windowed(prints[some[:, side]]), axes=(1, 2, 3)) for side in (0, 1)]
         peaks = np.fft.irfftn(waves[0] * waves[1].conj(), s=(n, n, n), axes=(1, 2, 3))
         near = peaks[:, shifts][:, :, shifts][..., shifts].reshape(len(some), -1)

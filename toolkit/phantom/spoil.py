@@ -150,15 +150,17 @@ def small_patient(seed: int) -> PhantomPatient:
         for nodule in patient.nodules if not patient.padded else ():
             low, high = _DIAMETERS_MM
             if low <= nodule.diameter_mm <= high:
-                return _around(patient, nodule)
+                return around(patient, nodule)
     raise AssertionError("unreachable: patients go on for ever")
 
 
-def _around(patient: PhantomPatient, nodule: PhantomNodule) -> PhantomPatient:
-    """Cut a scan down to a nodule and its surroundings."""
+def around(
+    patient: PhantomPatient, nodule: PhantomNodule, room_zyx: tuple[int, int, int] = _ROOM_ZYX
+) -> PhantomPatient:
+    """Cut a scan down to a nodule and so many voxels around its mask."""
     room = Box(
-        tuple(a - n for a, n in zip(nodule.box.start_zyx, _ROOM_ZYX, strict=True)),  # type: ignore[arg-type]
-        tuple(b + n for b, n in zip(nodule.box.stop_zyx, _ROOM_ZYX, strict=True)),  # type: ignore[arg-type]
+        tuple(a - n for a, n in zip(nodule.box.start_zyx, room_zyx, strict=True)),  # type: ignore[arg-type]
+        tuple(b + n for b, n in zip(nodule.box.stop_zyx, room_zyx, strict=True)),  # type: ignore[arg-type]
     ).intersect(patient.geometry.box)
     affine = patient.geometry.affine.copy()
     affine[:3, 3] = np.round(patient.geometry.to_lps(np.array(room.start_zyx, dtype=np.float64)), 6)

@@ -52,6 +52,7 @@ class Collector:
                 return
             self._write(self._writers[shard.name], following, *waiting.pop(following))
             self._written[shard.name] += 1
+        del self._results[shard.name], self._written[shard.name]
         with self._writers.pop(shard.name) as writer:
             writer.commit()
 

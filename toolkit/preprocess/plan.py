@@ -7,6 +7,7 @@ holds; workers, engines and the order in which work is done play no part.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -102,12 +103,15 @@ class PlannedShard:
 
 def case_key(case: Case, settings: Settings, id_key: IdKey) -> str:
     """Return the digest that a case's result depends on: input headers and sizes, settings, ids."""
-    value = {
-        "input": case.digest,
-        "settings": settings.resolved(),
-        "ids": [id_key.hash("case", case.case_id), id_key.hash("patient", case.patient_id), case.split],
-    }
-    return digest(canonical_json(value))
+    ids = [id_key.hash("case", case.case_id), id_key.hash("patient", case.patient_id), case.split]
+    parts = (canonical_json(ids), canonical_json(case.digest), _canonical(settings))
+    return digest(b'{"ids":%b,"input":%b,"settings":%b}' % parts)  # as canonical_json puts it
+
+
+@lru_cache(maxsize=8)
+def _canonical(settings: Settings) -> bytes:
+    """Return all settings as JSON; it is part of every key, and the same for all cases."""
+    return canonical_json(settings.resolved())
 
 
 def read_plan(store: Path) -> list[PlannedShard]:

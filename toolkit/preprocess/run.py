@@ -17,7 +17,7 @@ from toolkit.preprocess.plan import PlannedShard, case_key, extend_plan, own_sha
 from toolkit.preprocess.pool import Pool
 from toolkit.preprocess.summary import foresee, summarise
 from toolkit.store.crops import sweep
-from toolkit.store.ledger import is_complete, read_ledger, write_csv
+from toolkit.store.ledger import holds, read_ledger, write_csv
 from toolkit.store.writer import sync_committed, write_settings
 
 
@@ -79,8 +79,9 @@ def preprocess(job: Job) -> Summary:
 def _is_finished(job: Job, shard: PlannedShard, keys: Mapping[str, str]) -> bool:
     """Tell whether a shard is committed with the present keys; a case that left the archive is kept."""
     try:
-        old = {entry.case_id: entry.key for entry in read_ledger(job.store, shard.name)}
+        entries = read_ledger(job.store, shard.name)
     except (FileNotFoundError, StoreError):
         return False
+    old = {entry.case_id: entry.key for entry in entries}
     expected = [(case_id, keys.get(case_id, old.get(case_id, ""))) for case_id in shard.case_ids]
-    return is_complete(job.store, shard.name, expected, job.settings.side)
+    return holds(job.store, shard.name, entries, expected, job.settings.side)

@@ -42,7 +42,7 @@ def summary(contents: Contents, flags: Sequence[Sequence[str]]) -> str:
     masks = Counter(nodule.mask_source for nodule in store.nodules)
     told = warnings(contents, flags)
     first = "".join(f"<li><b>{escape(number)}</b> {escape(what)}</li>" for number, what in told)
-    stored = sum(shard.images.nbytes + shard.masks.nbytes for shard in store.shards)
+    stored = len(store) * (store.size + 2 * store.margin) ** 3 * 3  # int16 and uint8
     refused = status["refused"]
     cases = f"{status['done']:,} done, {status['empty']:,} empty, {refused:,} refused"
     shares = ", ".join(f"{masks[name]:,} {name}" for name in sorted(masks)) or "no nodule"

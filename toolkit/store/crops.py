@@ -10,7 +10,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.store.files import TEMPORARY, disk_errors, drop, no_link, open_temporary, publish, temporary_path
+from toolkit.store.files import (
+    TEMPORARY,
+    disk_errors,
+    drop,
+    make_folder,
+    no_link,
+    open_temporary,
+    publish,
+    temporary_path,
+)
 from toolkit.store.format import (
     IMAGE_TYPE,
     MASK_TYPE,

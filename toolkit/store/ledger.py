@@ -69,7 +69,8 @@ def read_ledger(store: Path, shard: str) -> list[Entry]:
 
 def committed(store: Path) -> list[str]:
     """Return the names of all committed shards, in order."""
-    return sorted(path.stem for path in (store / "ledger").glob("*.jsonl"))
+    names = (path.stem for path in (store / "ledger").glob("*.jsonl"))
+    return sorted(names, key=lambda name: (len(name), name))  # from shard 100,000 on names are longer
 
 
 def nodules_of(entries: Sequence[Entry]) -> Iterator[Nodule]:
@@ -89,6 +90,13 @@ def is_complete(store: Path, shard: str, keys: Sequence[tuple[str, str]], side: 
         entries = read_ledger(store, shard)
     except (FileNotFoundError, StoreError):
         return False
+    return holds(store, shard, entries, keys, side)
+
+
+def holds(
+    store: Path, shard: str, entries: Sequence[Entry], keys: Sequence[tuple[str, str]], side: int
+) -> bool:
+    """Tell the same of a ledger that has been read."""
     if [(entry.case_id, entry.key) for entry in entries] != list(keys) or any(e.transient for e in entries):
         return False
     rows = sum(len(entry.nodules) for entry in entries)

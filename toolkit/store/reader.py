@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
-from toolkit.store.files import linked
-from toolkit.store.format import Nodule, damaged, digest, images_path, masks_path, shard_name
+from toolkit.store.format import (
+    IMAGE_TYPE,
+    MASK_TYPE,
+    Nodule,
+    digest,
+    images_path,
+    masks_path,
+    shard_name,
+)
 from toolkit.store.ledger import Entry, committed, nodules_of, read_ledger, write_csv
+from toolkit.store.maps import Shard, kept, look
 from toolkit.store.writer import ShardWriter, read_settings, write_settings
-
-
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """One committed shard: `images` int16 and `masks` uint8 (n, s, s, s), memory-mapped read-only."""
-
-    name: str
-    first: int
-    images: NDArray[np.int16]
-    masks: NDArray[np.uint8]
 
 
 class Store:
@@ -42,7 +39,7 @@ class Store:
     settings
         All of ``store.json``.
     shards
-        The memory-mapped arrays themselves, for those who gather batches.
+        The arrays themselves, mapped when asked for, for those who go through all of them.
     """
 
     def __init__(
@@ -54,6 +51,8 @@ class Store:
         self.spacing_mm = float(settings["spacing_mm"])
         self.size, self.margin = int(settings["size"]), int(settings["margin"])
         self._first = [shard.first for shard in shards]
+        self._images = kept(lambda number: self.shards[number].images)
+        self._masks = kept(lambda number: self.shards[number].masks)
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -70,10 +69,9 @@ class Store:
         for name in committed(path):
             found = list(nodules_of(read_ledger(path, name)))
             if found:
-                shape = (len(found), side, side, side)
-                images = _map(images_path(path, name), np.dtype("<i2"), shape)
-                masks = _map(masks_path(path, name), np.dtype("|u1"), shape)
-                shards.append(Shard(name, len(nodules), images, masks))
+                images = look(images_path(path, name), IMAGE_TYPE, len(found), side)
+                masks = look(masks_path(path, name), MASK_TYPE, len(found), side)
+                shards.append(Shard(path, name, len(nodules), len(found), side, (images, masks)))
                 nodules += found
         return cls(path, settings, nodules, shards)
 
@@ -144,32 +142,18 @@ class Store:
 
     def image(self, index: int) -> NDArray[np.int16]:
         """Return the crop of a nodule, int16 HU (s, s, s) zyx, s = size + 2 margin; a memory map."""
-        shard = self._shard(index)
-        crop: NDArray[np.int16] = shard.images[index % len(self) - shard.first]
+        number = self._shard(index)
+        crop: NDArray[np.int16] = self._images(number)[index % len(self) - self._first[number]]
         return crop
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Return the mask of a nodule, uint8 (s, s, s) zyx: share of the voxel that is nodule, 0-255."""
-        shard = self._shard(index)
-        crop: NDArray[np.uint8] = shard.masks[index % len(self) - shard.first]
+        number = self._shard(index)
+        crop: NDArray[np.uint8] = self._masks(number)[index % len(self) - self._first[number]]
         return crop
 
-    def _shard(self, index: int) -> Shard:
+    def _shard(self, index: int) -> int:
+        """Return the number of the shard that holds a nodule."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"nodule {index} of {len(self)}")
-        return self.shards[bisect_right(self._first, index % len(self)) - 1]
-
-
-def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Map a shard array after checking that it is what the ledger says."""
-    if path.is_symlink():
-        raise linked(path)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise damaged(path, "missing") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise damaged(path, "not a NumPy array of the size that it declares") from error
-    if array.dtype != dtype or array.shape != shape:
-        raise damaged(path, f"{array.dtype} {array.shape}", f"{dtype} {shape}")
-    return array  # type: ignore[no-any-return]
+        return bisect_right(self._first, index % len(self)) - 1
