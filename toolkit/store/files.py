@@ -63,7 +63,7 @@ def open_temporary(final: Path, *, wait: bool = False, mark: str = "") -> Binary
 
 
 def no_link(path: str, flags: int) -> int:
-    """Open a file that we are about to empty; where somebody put a link, what it leads to is left alone."""
+    """Open a file of ours; where somebody put a link in its place, what it leads to is left alone."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
