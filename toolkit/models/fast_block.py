@@ -1,0 +1,336 @@
+"""A dense block with the norm and ReLU behind it as one differentiable operation.
+
+One buffer holds all channels of the block, and nothing is concatenated. Mean and variance of new channels are
+computed once and serve every later layer and the norm behind the block: batch norms of the same channels
+differ in weight and bias alone. The way back keeps one buffer of gradients, and goes through the batch norm
+of a channel once, when the last of its consumers has added to it.
+
+Registered with torch as ``toolkit::dense_block`` and ``toolkit::dense_block_backward``, so that
+``torch.compile`` and CUDA graphs take them as they are. All tensors are (n, d, h, w, channels).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.ops import aten
+
+from toolkit.models import fast_rows
+from toolkit.models.fast_rows import Norm, wide
+
+Lists = list[list[Tensor]]
+WEIGHTS = 6
+"""Lists of weights: norm1's weight and bias, conv1, norm2's weight and bias, conv2; one of each a layer. The
+first two have one more, of the norm behind the block."""
+
+
+def dense_block(
+    x: Tensor,
+    weights: Sequence[Sequence[Tensor]],
+    running: Sequence[Sequence[Tensor]],
+    masks: Sequence[Tensor],
+    *,
+    eps: float,
+    cells: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Return what goes on behind the block, and the statistics of the batch; differentiable, once.
+
+    Parameters
+    ----------
+    x
+        (n, d, h, w, c), in the number type that is computed with.
+    weights
+        As `WEIGHTS` says; convolutions in the type of `x`.
+    running
+        For evaluation: lists of mean and variance of norm1 (and of the norm behind) and of norm2. Empty in
+        training.
+    masks
+        (n, growth) a layer: what dropout multiplies new channels by; empty without.
+    cells
+        Whether cells of 2x2x2 voxels are averaged behind ReLU, as a transition does.
+
+    The statistics are mean and biased variance of all channels of the block, (channels,), and of the
+    bottlenecks, (layers, width); empty in evaluation.
+    """
+    running = [list(each) for each in running] or [[], [], [], []]
+    keep = torch.is_grad_enabled()
+    given = [list(each) for each in weights]
+    out, *found = _dense_block(x, *given, *running, list(masks), eps, cells, keep)
+    _, _, mean, variance, mean2, variance2 = found
+    return out, (mean, variance, mean2, variance2)
+
+
+@torch.library.custom_op("toolkit::dense_block", mutates_args=())
+def _dense_block(
+    x: Tensor,
+    weight1: list[Tensor],
+    bias1: list[Tensor],
+    conv1: list[Tensor],
+    weight2: list[Tensor],
+    bias2: list[Tensor],
+    conv2: list[Tensor],
+    mean1: list[Tensor],
+    variance1: list[Tensor],
+    mean2: list[Tensor],
+    variance2: list[Tensor],
+    masks: list[Tensor],
+    eps: float,
+    cells: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    kit, training = _kit(x), not mean1
+    out, buffer, bottleneck, *found = _shapes(x, conv1, conv2, training=training, cells=cells, keep=keep)
+    norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
+    with torch.autocast(x.device.type, enabled=False):
+        kit.append(buffer, 0, x, None)
+        norms.measure_input(buffer, 0, x.shape[-1], kit)
+        for layer, (first, second) in enumerate(zip(conv1, conv2, strict=True)):
+            end = first.shape[1]
+            z = bottleneck[layer if keep else 0]
+            kit.product(_rows(buffer, end), norms.before(layer, end), first.flatten(1), z)
+            norms.measure_bottleneck(layer, z, kit)
+            active = kit.activate(z, norms.within(layer)).view(*x.shape[:4], -1)
+            new = torch.conv3d(_first(active), second, padding=1)
+            kit.append(buffer, end, _last(new), masks[layer] if masks else None)
+            norms.measure_input(buffer, end, len(second), kit)
+        behind = norms.before(len(conv1), buffer.shape[-1])
+        if cells:
+            out = kit.activate_cells(buffer, behind)
+        else:
+            out = kit.activate(_rows(buffer, buffer.shape[-1]), behind).view(buffer.shape)
+    return out, buffer, bottleneck, found[0], found[1], found[2], found[3]
+
+
+@_dense_block.register_fake
+def _(
+    x: Tensor,
+    weight1: list[Tensor],
+    bias1: list[Tensor],
+    conv1: list[Tensor],
+    weight2: list[Tensor],
+    bias2: list[Tensor],
+    conv2: list[Tensor],
+    mean1: list[Tensor],
+    variance1: list[Tensor],
+    mean2: list[Tensor],
+    variance2: list[Tensor],
+    masks: list[Tensor],
+    eps: float,
+    cells: bool,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    return _shapes(x, conv1, conv2, training=not mean1, cells=cells, keep=keep)
+
+
+@torch.library.custom_op("toolkit::dense_block_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    buffer: Tensor,
+    bottleneck: Tensor,
+    found: list[Tensor],
+    weight1: list[Tensor],
+    bias1: list[Tensor],
+    conv1: list[Tensor],
+    weight2: list[Tensor],
+    bias2: list[Tensor],
+    conv2: list[Tensor],
+    mean1: list[Tensor],
+    variance1: list[Tensor],
+    mean2: list[Tensor],
+    variance2: list[Tensor],
+    masks: list[Tensor],
+    eps: float,
+    cells: bool,
+) -> list[Tensor]:
+    """Return the gradients of x and of all weights, list by list."""
+    kit, training, layers = _kit(buffer), not mean1, len(conv1)
+    norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
+    grads: Lists = [[] for _ in range(WEIGHTS)]
+    channels, every = buffer.shape[-1], _rows(buffer, buffer.shape[-1])
+    with torch.autocast(buffer.device.type, enabled=False):
+        behind = norms.before(layers, channels)
+        total, of_weight, of_bias = kit.activate_grad(grad, buffer, behind, cells=cells)
+        sums = torch.stack([weight1[-1] * of_bias, weight1[-1] * of_weight])
+        _put(grads, 0, of_weight, of_bias)
+
+        def close(first: int, end: int, mask: Tensor | None) -> Tensor:
+            some = slice(first, end)
+            statistics = norms.shared(some) if training else None
+            return kit.close(total[:, some], every[:, some], statistics, (sums[0, some], sums[1, some]), mask)
+
+        for layer in reversed(range(layers)):
+            end, z = conv1[layer].shape[1], bottleneck[layer]
+            back = close(end, end + len(conv2[layer]), masks[layer] if masks else None)
+            within = norms.within(layer)
+            active = kit.activate(z, within).view(*buffer.shape[:4], -1)
+            back, of_conv = _convolution_grad(back.view(*buffer.shape[:4], -1), active, conv2[layer])
+            back, of_weight, of_bias = kit.norm_grad(back.reshape(z.shape), z, within, training=training)
+            _put(grads, 3, of_weight, of_bias, of_conv)
+            of_conv, of_weight, of_bias = kit.product_grad(
+                back, every[:, :end], norms.before(layer, end), conv1[layer].flatten(1), total[:, :end]
+            )
+            sums[0, :end].addcmul_(weight1[layer], of_bias)
+            sums[1, :end].addcmul_(weight1[layer], of_weight)
+            _put(grads, 0, of_weight, of_bias, of_conv.view(conv1[layer].shape))
+        of_x = close(0, conv1[0].shape[1], None).view(*buffer.shape[:4], -1)
+    like = [weight1, bias1, conv1, weight2, bias2, conv2]
+    return [
+        of_x, *(g.to(w.dtype) for some, their in zip(grads, like, strict=True)
+                for g, w in zip(reversed(some), their, strict=True)),
+    ]  # fmt: skip
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor,
+    buffer: Tensor,
+    bottleneck: Tensor,
+    found: list[Tensor],
+    weight1: list[Tensor],
+    bias1: list[Tensor],
+    conv1: list[Tensor],
+    weight2: list[Tensor],
+    bias2: list[Tensor],
+    conv2: list[Tensor],
+    mean1: list[Tensor],
+    variance1: list[Tensor],
+    mean2: list[Tensor],
+    variance2: list[Tensor],
+    masks: list[Tensor],
+    eps: float,
+    cells: bool,
+) -> list[Tensor]:
+    of_x = buffer.new_empty(*buffer.shape[:4], conv1[0].shape[1])
+    like = [*weight1, *bias1, *conv1, *weight2, *bias2, *conv2]
+    return [of_x, *(torch.empty_like(each) for each in like)]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, *lists, eps, cells, _ = inputs
+    _, buffer, bottleneck, *found = output
+    ctx.set_materialize_grads(False)
+    ctx.sizes = [len(each) for each in lists]
+    ctx.settings = (eps, cells)
+    ctx.save_for_backward(buffer, bottleneck, *found, *(each for some in lists for each in some))
+
+
+def _grads(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Any, ...]:
+    buffer, bottleneck, *rest = ctx.saved_tensors
+    found, lists = rest[:4], _split(rest[4:], ctx.sizes)
+    none = (None,) * 3
+    if grad is None:
+        return (None, *([None] * size for size in ctx.sizes), *none)
+    of_x, *flat = _backward(grad, buffer, bottleneck, found, *lists, *ctx.settings)
+    grads = _split(flat, ctx.sizes[:WEIGHTS])
+    return (of_x, *grads, *([None] * size for size in ctx.sizes[WEIGHTS:]), *none)
+
+
+_dense_block.register_autograd(_grads, setup_context=_setup)
+
+
+class _Norms:
+    """The norms of a block: their weights, and the statistics they use.
+
+    `found` are mean and biased variance of the buffer's channels and of the bottlenecks; `running`, where
+    there are any, stand in for them.
+    """
+
+    def __init__(self, weights: Lists, running: Lists, found: Sequence[Tensor], eps: float) -> None:
+        self._weight1, self._bias1, self._weight2, self._bias2 = weights
+        self._running, self._found, self._eps = running, found, eps
+        self._training = not running[0]
+        self._rstd = (found[1] + eps).rsqrt_() if self._training else found[1]
+        self._rstd2 = (found[3] + eps).rsqrt_() if self._training else found[3]
+
+    def measure_input(self, buffer: Tensor, first: int, channels: int, kit: Any) -> None:
+        """Measure new channels of the buffer."""
+        if self._training:
+            some = slice(first, first + channels)
+            mean, variance = kit.statistics(_rows(buffer, buffer.shape[-1])[:, some])
+            self._found[0][some], self._found[1][some] = mean, variance
+            torch.rsqrt(variance + self._eps, out=self._rstd[some])
+
+    def measure_bottleneck(self, layer: int, rows: Tensor, kit: Any) -> None:
+        """Measure the bottleneck of a layer."""
+        if self._training:
+            mean, variance = kit.statistics(rows)
+            self._found[2][layer], self._found[3][layer] = mean, variance
+            torch.rsqrt(variance + self._eps, out=self._rstd2[layer])
+
+    def shared(self, some: slice) -> tuple[Tensor, Tensor]:
+        """Return mean and 1 / standard deviation of channels of the buffer."""
+        return self._found[0][some], self._rstd[some]
+
+    def before(self, layer: int, channels: int) -> Norm:
+        """Return norm1 of a layer, or the norm behind the last."""
+        if self._training:
+            statistics = self.shared(slice(channels))
+        else:
+            statistics = self._running[0][layer], (self._running[1][layer] + self._eps).rsqrt_()
+        return Norm(*statistics, self._weight1[layer], self._bias1[layer])
+
+    def within(self, layer: int) -> Norm:
+        """Return norm2 of a layer."""
+        if self._training:
+            statistics = self._found[2][layer], self._rstd2[layer]
+        else:
+            statistics = self._running[2][layer], (self._running[3][layer] + self._eps).rsqrt_()
+        return Norm(*statistics, self._weight2[layer], self._bias2[layer])
+
+
+def _kit(x: Tensor) -> Any:
+    """Return what computes the pieces for a tensor."""
+    return fast_rows
+
+
+def _shapes(
+    x: Tensor, conv1: list[Tensor], conv2: list[Tensor], *, training: bool, cells: bool, keep: bool
+) -> tuple[Tensor, ...]:
+    """Return what comes out, not filled in."""
+    samples, *extent, channels = x.shape
+    channels += sum(len(each) for each in conv2)
+    layers, width = len(conv1), len(conv1[0])
+    smaller = [size // 2 for size in extent] if cells else extent
+    rows = samples * extent[0] * extent[1] * extent[2]
+    exact = wide(x.dtype)
+    statistics = [(channels,)] * 2 + [(layers, width)] * 2 if training else [(0,)] * 4
+    return (
+        x.new_empty(samples, *smaller, channels),
+        x.new_empty(samples, *extent, channels),
+        x.new_empty(layers if keep else 1, rows, width),
+        *(x.new_empty(shape, dtype=exact) for shape in statistics),
+    )
+
+
+def _rows(buffer: Tensor, channels: int) -> Tensor:
+    return buffer.view(-1, buffer.shape[-1])[:, :channels]
+
+
+def _first(x: Tensor) -> Tensor:
+    return x.permute(0, 4, 1, 2, 3)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def _convolution_grad(grad: Tensor, active: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    ones = [1, 1, 1]
+    of_input, of_weight, _ = aten.convolution_backward(
+        _first(grad), _first(active), weight, None, ones, ones, ones, False, [0, 0, 0], 1, (True, True, False)
+    )
+    return _last(of_input), of_weight
+
+
+def _put(grads: Lists, at: int, *found: Tensor) -> None:
+    for some, each in zip(grads[at:], found, strict=False):
+        some.append(each)
+
+
+def _split(flat: Sequence[Tensor], sizes: Sequence[int]) -> list[list[Tensor]]:
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(list(flat[start : start + size]))
+        start += size
+    return parts

@@ -1,0 +1,155 @@
+"""What a dense block is made of, in plain torch, on rows: every voxel a row, every channel a column.
+
+This is the definition: it runs on any device in any number type, and `toolkit.models.fast_triton` must equal
+it. Sums and norms are float32 for shorter types, and of the type itself from float32 on.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.ops import aten
+
+
+class Norm(NamedTuple):
+    """Batch norm of c channels, (c,) each: (x - mean) * rstd * weight + bias."""
+
+    mean: Tensor
+    rstd: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """What a row is multiplied by."""
+        return self.weight * self.rstd
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """Return relu(norm(rows)) in the type of the rows."""
+        scale = self.scale
+        return torch.addcmul(self.bias - self.mean * scale, rows, scale).relu_().to(rows.dtype)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of sums and norms over a type."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each column, in two passes: nothing cancels."""
+    rows = rows.to(wide(rows.dtype))
+    mean = rows.mean(0)
+    return mean, (rows - mean).square_().mean(0)
+
+
+def append(buffer: Tensor, first: int, new: Tensor, mask: Tensor | None) -> None:
+    """Put `new` (n, d, h, w, k) into channels of the buffer from `first` on, times `mask` (n, k) or whole."""
+    there = buffer[..., first : first + new.shape[-1]]
+    if mask is None:
+        there.copy_(new)
+    else:
+        torch.mul(new, mask[:, None, None, None], out=there)
+
+
+def product(rows: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
+    """Write relu(norm(rows)) @ weight.T, (n, width), to `out`; a 1x1x1 convolution, `weight` (width, c)."""
+    torch.mm(norm.apply(rows), weight.t(), out=out)
+
+
+def activate(rows: Tensor, norm: Norm) -> Tensor:
+    """Return relu(norm(rows)), contiguous."""
+    return norm.apply(rows)
+
+
+def activate_cells(buffer: Tensor, norm: Norm) -> Tensor:
+    """Return the means of cells of 2x2x2 voxels of relu(norm(buffer)); an odd voxel at an end is left out."""
+    return _cells(norm.apply(buffer)).to(wide(buffer.dtype)).mean((2, 4, 6)).to(buffer.dtype)
+
+
+def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Go back through `activate` or `activate_cells` of a whole buffer.
+
+    Returns scale * masked gradient (rows, c), and the gradients of weight and bias.
+    """
+    if cells:
+        whole = torch.zeros_like(buffer)
+        _cells(whole).copy_(grad[:, :, None, :, None, :, None] * 0.125)
+        grad = whole
+    rows = buffer.reshape(-1, buffer.shape[-1])
+    masked, weight, bias = _masked(grad.reshape(rows.shape), rows, norm)
+    return (masked * norm.scale).to(buffer.dtype), weight, bias
+
+
+def norm_grad(grad: Tensor, rows: Tensor, norm: Norm, *, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Go back through relu(norm(rows)), whose statistics are of these rows in training.
+
+    Returns the gradients of rows, weight and bias.
+    """
+    masked, weight, bias = _masked(grad, rows, norm)
+    into = masked * norm.scale
+    if training:
+        _center(into, rows, norm.mean, norm.rstd, norm.weight * bias, norm.weight * weight)
+    return into.to(rows.dtype), weight, bias
+
+
+def product_grad(
+    grad: Tensor, rows: Tensor, norm: Norm, weight: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Go back through `product`; adds scale * masked gradient to `total`, in place.
+
+    Returns the gradients of the convolution's weight, and of the norm's weight and bias.
+    """
+    active = norm.apply(rows)
+    of_weight = torch.mm(grad.t(), active)
+    masked = aten.threshold_backward(torch.mm(grad, weight), active, 0)
+    of_scale, of_bias = _sums(masked, rows, norm)
+    total.addcmul_(masked, norm.scale)
+    return of_weight, of_scale, of_bias
+
+
+def close(
+    total: Tensor,
+    rows: Tensor,
+    statistics: tuple[Tensor, Tensor] | None,
+    sums: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+) -> Tensor:
+    """Return the gradient of channels whose last consumer has run, (rows, k), contiguous.
+
+    With G the sum over consumers of weight * masked gradient, and rstd * G in `total`, this is
+    rstd * (G - mean(G) - xhat * mean(G * xhat)). `sums` are those of G and of G * xhat, which the consumers'
+    own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The result is
+    multiplied by `mask` (n, k), of dropout.
+    """
+    found = total.to(wide(total.dtype), copy=True, memory_format=torch.contiguous_format)
+    if statistics is not None:
+        _center(found, rows, *statistics, *sums)
+    if mask is not None:
+        found.view(len(mask), -1, mask.shape[1]).mul_(mask[:, None])
+    return found.to(total.dtype)
+
+
+def _cells(x: Tensor) -> Tensor:
+    """Return a view (n, d/2, 2, h/2, 2, w/2, 2, c) of (n, d, h, w, c)."""
+    for axis in (1, 2, 3):
+        x = x.narrow(axis, 0, x.shape[axis] // 2 * 2)
+    return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+
+
+def _masked(grad: Tensor, rows: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    masked = aten.threshold_backward(grad.to(rows.dtype), norm.apply(rows), 0)
+    return masked, *_sums(masked, rows, norm)
+
+
+def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Return sums of gradient * xhat and of the gradient."""
+    masked = masked.to(wide(rows.dtype))
+    return (rows - norm.mean).mul_(masked).sum(0) * norm.rstd, masked.sum(0)
+
+
+def _center(
+    into: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, of_gradient: Tensor, of_product: Tensor
+) -> None:
+    """Take rstd * (mean(G) + xhat * mean(G * xhat)) off `into`, given the two sums."""
+    slope = rstd * rstd * of_product / len(rows)
+    into.sub_(rstd * of_gradient / len(rows) - mean * slope).sub_(rows * slope)
