@@ -55,7 +55,7 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
                     [cast(Tensor, each.conv2.weight).to(dtype) for each in layers]]  # fmt: skip
     weights = [*_weights(first), convolutions[0], *_weights(second), convolutions[1]]
     running = [] if training else [*_running(first), *_running(second)]
-    masks = [mask for each in layers if (mask := _mask(rows, each)) is not None]
+    masks = [_mask(rows, each) for each in layers if _drops(each)]
     cells = isinstance(behind, Transition)
     out, (mean, variance, mean2, variance2) = dense_block(
         rows, weights, running, masks, eps=closing.eps, cells=cells
@@ -85,13 +85,16 @@ def _running(norms: Sequence[nn.BatchNorm3d]) -> list[list[Tensor]]:
     return [[cast(Tensor, getattr(each, name)) for each in norms] for name in ("running_mean", "running_var")]
 
 
-def _mask(rows: Tensor, layer: nn.Sequential) -> Tensor | None:
-    """Return what Dropout3d would multiply new channels by, (n, growth), drawn as it draws; None without."""
+def _drops(layer: nn.Sequential) -> bool:
     dropout = getattr(layer, "dropout", None)
-    if dropout is None or not dropout.training or dropout.p == 0:
-        return None
-    channels = cast(nn.Conv3d, layer.conv2).out_channels
-    return cast(Tensor, dropout(rows.new_ones(len(rows), channels, 1, 1, 1))).flatten(1)
+    return dropout is not None and dropout.training and dropout.p > 0
+
+
+def _mask(rows: Tensor, layer: nn.Sequential) -> Tensor:
+    """Return what Dropout3d would multiply new channels by, (n, growth), drawn as it draws."""
+    ones = rows.new_ones(len(rows), cast(nn.Conv3d, layer.conv2).out_channels, 1, 1, 1)
+    mask: Tensor = cast(nn.Dropout3d, layer.dropout)(ones)
+    return mask.flatten(1)
 
 
 @torch.no_grad()

@@ -163,9 +163,12 @@ def _backward(
             end, z = conv1[layer].shape[1], bottleneck[layer]
             back = close(end, end + len(conv2[layer]), masks[layer] if masks else None)
             within = norms.within(layer)
-            active = kit.activate(z, within).view(*buffer.shape[:4], -1)
-            back, of_conv = _convolution_grad(back.view(*buffer.shape[:4], -1), active, conv2[layer])
-            back, of_weight, of_bias = kit.norm_grad(back.reshape(z.shape), z, within, training=training)
+            active = kit.activate(z, within)
+            shape = (*buffer.shape[:4], -1)
+            back, of_conv = _convolution_grad(back.view(shape), active.view(shape), conv2[layer])
+            back, of_weight, of_bias = kit.norm_grad(
+                back.reshape(z.shape), z, active, within, training=training
+            )
             _put(grads, 3, of_weight, of_bias, of_conv)
             of_conv, of_weight, of_bias = kit.product_grad(
                 back, every[:, :end], norms.before(layer, end), conv1[layer].flatten(1), total[:, :end]

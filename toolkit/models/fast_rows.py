@@ -76,19 +76,23 @@ def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> t
         _cells(whole).copy_(grad[:, :, None, :, None, :, None] * 0.125)
         grad = whole
     rows = buffer.reshape(-1, buffer.shape[-1])
-    masked, weight, bias = _masked(grad.reshape(rows.shape), rows, norm)
-    return (masked * norm.scale).to(buffer.dtype), weight, bias
+    masked = aten.threshold_backward(grad.reshape(rows.shape), norm.apply(rows), 0)
+    return (masked * norm.scale).to(buffer.dtype), *_sums(masked, rows, norm)
 
 
-def norm_grad(grad: Tensor, rows: Tensor, norm: Norm, *, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Go back through relu(norm(rows)), whose statistics are of these rows in training.
+def norm_grad(
+    grad: Tensor, rows: Tensor, active: Tensor, norm: Norm, *, training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Go back through ``active = activate(rows)``; in training the statistics are of these rows.
 
     Returns the gradients of rows, weight and bias.
     """
-    masked, weight, bias = _masked(grad, rows, norm)
-    into = masked * norm.scale
-    if training:
-        _center(into, rows, norm.mean, norm.rstd, norm.weight * bias, norm.weight * weight)
+    masked = aten.threshold_backward(grad, active, 0)
+    weight, bias = _sums(masked, rows, norm)
+    if not training:
+        return (masked * norm.scale).to(rows.dtype), weight, bias
+    slope, level = _center(len(rows), norm.mean, norm.rstd, norm.weight * bias, norm.weight * weight)
+    into = torch.addcmul(level, masked, norm.scale).addcmul_(rows, slope)
     return into.to(rows.dtype), weight, bias
 
 
@@ -121,9 +125,11 @@ def close(
     own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The result is
     multiplied by `mask` (n, k), of dropout.
     """
-    found = total.to(wide(total.dtype), copy=True, memory_format=torch.contiguous_format)
     if statistics is not None:
-        _center(found, rows, *statistics, *sums)
+        slope, level = _center(len(rows), *statistics, *sums)
+        found = torch.addcmul(level, rows, slope).add_(total)
+    else:
+        found = total.to(wide(total.dtype), copy=True, memory_format=torch.contiguous_format)
     if mask is not None:
         found.view(len(mask), -1, mask.shape[1]).mul_(mask[:, None])
     return found.to(total.dtype)
@@ -136,20 +142,15 @@ def _cells(x: Tensor) -> Tensor:
     return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
 
 
-def _masked(grad: Tensor, rows: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    masked = aten.threshold_backward(grad.to(rows.dtype), norm.apply(rows), 0)
-    return masked, *_sums(masked, rows, norm)
-
-
 def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Return sums of gradient * xhat and of the gradient."""
-    masked = masked.to(wide(rows.dtype))
-    return (rows - norm.mean).mul_(masked).sum(0) * norm.rstd, masked.sum(0)
+    bias = masked.sum(0, dtype=norm.mean.dtype)
+    return (rows - norm.mean).mul_(masked).sum(0) * norm.rstd, bias
 
 
 def _center(
-    into: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, of_gradient: Tensor, of_product: Tensor
-) -> None:
-    """Take rstd * (mean(G) + xhat * mean(G * xhat)) off `into`, given the two sums."""
-    slope = rstd * rstd * of_product / len(rows)
-    into.sub_(rstd * of_gradient / len(rows) - mean * slope).sub_(rows * slope)
+    count: int, mean: Tensor, rstd: Tensor, of_gradient: Tensor, of_product: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return slope and level of what rstd * (mean(G) + xhat * mean(G * xhat)) takes off, given both sums."""
+    slope = rstd * rstd * of_product / -count
+    return slope, rstd * of_gradient / -count - mean * slope
