@@ -10,6 +10,7 @@ Registered with torch as ``toolkit::dense_block`` and ``toolkit::dense_block_bac
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from torch import Tensor
 from torch.ops import aten
 
 from toolkit.models import fast_rows
-from toolkit.models.fast_rows import Norm, wide
+from toolkit.models.fast_rows import Measure, Norm, wide
 
 Lists = list[list[Tensor]]
 WEIGHTS = 6
 """Lists of weights: norm1's weight and bias, conv1, norm2's weight and bias, conv2; one of each a layer. The
 first two have one more, of the norm behind the block."""
+PARTS = 4
+"""Lists of gradients: norm1's, conv1's, norm2's, conv2's."""
 
 
 def dense_block(
@@ -79,21 +82,20 @@ def _dense_block(
     cells: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    kit, training = _kit(x), not mean1
+    kit, training = _kit(x, len(conv1[0])), not mean1
     out, buffer, bottleneck, *found = _shapes(x, conv1, conv2, training=training, cells=cells, keep=keep)
     norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
     with torch.autocast(x.device.type, enabled=False):
-        kit.append(buffer, 0, x, None)
-        norms.measure_input(buffer, 0, x.shape[-1], kit)
+        kit.append(buffer, 0, x, None, norms.of_input(0, x.shape[-1]))
         for layer, (first, second) in enumerate(zip(conv1, conv2, strict=True)):
             end = first.shape[1]
             z = bottleneck[layer if keep else 0]
-            kit.product(_rows(buffer, end), norms.before(layer, end), first.flatten(1), z)
-            norms.measure_bottleneck(layer, z, kit)
+            taps = first.flatten(1)
+            kit.product(_rows(buffer, end), norms.before(layer, end), taps, z, norms.of_bottleneck(layer))
             active = kit.activate(z, norms.within(layer)).view(*x.shape[:4], -1)
             new = torch.conv3d(_first(active), second, padding=1)
-            kit.append(buffer, end, _last(new), masks[layer] if masks else None)
-            norms.measure_input(buffer, end, len(second), kit)
+            mask = masks[layer] if masks else None
+            kit.append(buffer, end, _last(new), mask, norms.of_input(end, len(second)))
         behind = norms.before(len(conv1), buffer.shape[-1])
         if cells:
             out = kit.activate_cells(buffer, behind)
@@ -143,45 +145,36 @@ def _backward(
     eps: float,
     cells: bool,
 ) -> list[Tensor]:
-    """Return the gradients of x and of all weights, list by list."""
-    kit, training, layers = _kit(buffer), not mean1, len(conv1)
+    """Return the gradients of x, of norm1 (2, c) a layer and behind (bias, weight), conv1, norm2, conv2."""
+    kit, training, layers = _kit(buffer, len(conv1[0])), not mean1, len(conv1)
     norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
-    grads: Lists = [[] for _ in range(WEIGHTS)]
-    channels, every = buffer.shape[-1], _rows(buffer, buffer.shape[-1])
+    grads: Lists = [[] for _ in range(PARTS)]
+    every, shape = _rows(buffer, buffer.shape[-1]), (*buffer.shape[:4], -1)
     with torch.autocast(buffer.device.type, enabled=False):
-        behind = norms.before(layers, channels)
-        total, of_weight, of_bias = kit.activate_grad(grad, buffer, behind, cells=cells)
-        sums = torch.stack([weight1[-1] * of_bias, weight1[-1] * of_weight])
-        _put(grads, 0, of_weight, of_bias)
+        total, of_norm = kit.activate_grad(grad, buffer, norms.before(layers, every.shape[1]), cells=cells)
+        sums = weight1[-1] * of_norm
+        grads[0].append(of_norm)
 
         def close(first: int, end: int, mask: Tensor | None) -> Tensor:
             some = slice(first, end)
             statistics = norms.shared(some) if training else None
-            return kit.close(total[:, some], every[:, some], statistics, (sums[0, some], sums[1, some]), mask)
+            closed: Tensor = kit.close(total[:, some], every[:, some], statistics, sums[:, some], mask)
+            return closed.view(shape)
 
         for layer in reversed(range(layers)):
-            end, z = conv1[layer].shape[1], bottleneck[layer]
+            end, z, within = conv1[layer].shape[1], bottleneck[layer], norms.within(layer)
             back = close(end, end + len(conv2[layer]), masks[layer] if masks else None)
-            within = norms.within(layer)
             active = kit.activate(z, within)
-            shape = (*buffer.shape[:4], -1)
-            back, of_conv = _convolution_grad(back.view(shape), active.view(shape), conv2[layer])
-            back, of_weight, of_bias = kit.norm_grad(
-                back.reshape(z.shape), z, active, within, training=training
-            )
-            _put(grads, 3, of_weight, of_bias, of_conv)
-            of_conv, of_weight, of_bias = kit.product_grad(
-                back, every[:, :end], norms.before(layer, end), conv1[layer].flatten(1), total[:, :end]
-            )
-            sums[0, :end].addcmul_(weight1[layer], of_bias)
-            sums[1, :end].addcmul_(weight1[layer], of_weight)
-            _put(grads, 0, of_weight, of_bias, of_conv.view(conv1[layer].shape))
-        of_x = close(0, conv1[0].shape[1], None).view(*buffer.shape[:4], -1)
-    like = [weight1, bias1, conv1, weight2, bias2, conv2]
-    return [
-        of_x, *(g.to(w.dtype) for some, their in zip(grads, like, strict=True)
-                for g, w in zip(reversed(some), their, strict=True)),
-    ]  # fmt: skip
+            back, of_conv2 = _convolution_grad(back, active.view(shape), conv2[layer])
+            back, of_norm2 = kit.norm_grad(back.reshape(z.shape), z, active, within, training=training)
+            before, taps = norms.before(layer, end), conv1[layer].flatten(1)
+            of_conv1, of_norm1 = kit.product_grad(back, every[:, :end], before, taps, total[:, :end])
+            sums[:, :end].addcmul_(weight1[layer], of_norm1)
+            of_conv1 = of_conv1.view(conv1[layer].shape).to(conv1[layer].dtype)
+            for some, each in zip(grads, (of_norm1, of_conv1, of_norm2, of_conv2), strict=True):
+                some.append(each)
+        of_x = close(0, conv1[0].shape[1], None)
+    return [of_x, *(each for some in grads for each in reversed(some))]
 
 
 @_backward.register_fake
@@ -205,8 +198,12 @@ def _(
     cells: bool,
 ) -> list[Tensor]:
     of_x = buffer.new_empty(*buffer.shape[:4], conv1[0].shape[1])
-    like = [*weight1, *bias1, *conv1, *weight2, *bias2, *conv2]
-    return [of_x, *(torch.empty_like(each) for each in like)]
+    exact = wide(buffer.dtype)
+    norm1, norm2 = (
+        [each.new_empty(2, len(each), dtype=exact) for each in some] for some in (weight1, weight2)
+    )
+    like = [*(torch.empty_like(each) for each in conv1)], [*(torch.empty_like(each) for each in conv2)]
+    return [of_x, *norm1, *like[0], *norm2, *like[1]]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -225,8 +222,14 @@ def _grads(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Any, ...]:
     if grad is None:
         return (None, *([None] * size for size in ctx.sizes), *none)
     of_x, *flat = _backward(grad, buffer, bottleneck, found, *lists, *ctx.settings)
-    grads = _split(flat, ctx.sizes[:WEIGHTS])
-    return (of_x, *grads, *([None] * size for size in ctx.sizes[WEIGHTS:]), *none)
+    norm1, conv1, norm2, conv2 = _split(flat, [ctx.sizes[k] for k in (0, 2, 3, 5)])
+    halves = [[each[k] for each in some] for some in (norm1, norm2) for k in (1, 0)]
+    grads = [halves[0], halves[1], conv1, halves[2], halves[3], conv2]
+    typed = [
+        [g.to(w.dtype) for g, w in zip(some, like, strict=True)]
+        for some, like in zip(grads, lists, strict=False)
+    ]
+    return (of_x, *typed, *([None] * size for size in ctx.sizes[WEIGHTS:]), *none)
 
 
 _dense_block.register_autograd(_grads, setup_context=_setup)
@@ -243,23 +246,21 @@ class _Norms:
         self._weight1, self._bias1, self._weight2, self._bias2 = weights
         self._running, self._found, self._eps = running, found, eps
         self._training = not running[0]
-        self._rstd = (found[1] + eps).rsqrt_() if self._training else found[1]
-        self._rstd2 = (found[3] + eps).rsqrt_() if self._training else found[3]
+        # where they are still to be measured, this is overwritten
+        self._rstd, self._rstd2 = ((found[k] + eps).rsqrt_() for k in (1, 3))
 
-    def measure_input(self, buffer: Tensor, first: int, channels: int, kit: Any) -> None:
-        """Measure new channels of the buffer."""
-        if self._training:
-            some = slice(first, first + channels)
-            mean, variance = kit.statistics(_rows(buffer, buffer.shape[-1])[:, some])
-            self._found[0][some], self._found[1][some] = mean, variance
-            torch.rsqrt(variance + self._eps, out=self._rstd[some])
+    def of_input(self, first: int, channels: int) -> Measure | None:
+        """Return where statistics of channels of the buffer go; nowhere in evaluation."""
+        if not self._training:
+            return None
+        some = slice(first, first + channels)
+        return Measure(self._found[0][some], self._found[1][some], self._rstd[some], self._eps)
 
-    def measure_bottleneck(self, layer: int, rows: Tensor, kit: Any) -> None:
-        """Measure the bottleneck of a layer."""
-        if self._training:
-            mean, variance = kit.statistics(rows)
-            self._found[2][layer], self._found[3][layer] = mean, variance
-            torch.rsqrt(variance + self._eps, out=self._rstd2[layer])
+    def of_bottleneck(self, layer: int) -> Measure | None:
+        """Return where statistics of the bottleneck of a layer go."""
+        if not self._training:
+            return None
+        return Measure(self._found[2][layer], self._found[3][layer], self._rstd2[layer], self._eps)
 
     def shared(self, some: slice) -> tuple[Tensor, Tensor]:
         """Return mean and 1 / standard deviation of channels of the buffer."""
@@ -282,8 +283,13 @@ class _Norms:
         return Norm(*statistics, self._weight2[layer], self._bias2[layer])
 
 
-def _kit(x: Tensor) -> Any:
-    """Return what computes the pieces for a tensor."""
+def _kit(x: Tensor, width: int) -> Any:
+    """Return what computes the pieces of a block: Triton's kernels on a GPU, where they can, or torch."""
+    if x.is_cuda and x.dtype != torch.float64 and find_spec("triton"):
+        from toolkit.models import fast_triton
+
+        if width <= fast_triton.MOST_WIDTH:
+            return fast_triton
     return fast_rows
 
 
@@ -324,11 +330,6 @@ def _convolution_grad(grad: Tensor, active: Tensor, weight: Tensor) -> tuple[Ten
         _first(grad), _first(active), weight, None, ones, ones, ones, False, [0, 0, 0], 1, (True, True, False)
     )
     return _last(of_input), of_weight
-
-
-def _put(grads: Lists, at: int, *found: Tensor) -> None:
-    for some, each in zip(grads[at:], found, strict=False):
-        some.append(each)
 
 
 def _split(flat: Sequence[Tensor], sizes: Sequence[int]) -> list[list[Tensor]]:

@@ -35,25 +35,45 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance of each column, in two passes: nothing cancels."""
-    rows = rows.to(wide(rows.dtype))
-    mean = rows.mean(0)
-    return mean, (rows - mean).square_().mean(0)
+class Measure(NamedTuple):
+    """Where the statistics of columns go, (k,) each: mean, biased variance, 1 / sqrt(variance + eps)."""
+
+    mean: Tensor
+    variance: Tensor
+    rstd: Tensor
+    eps: float
+
+    def take(self, rows: Tensor) -> None:
+        """Measure rows in two passes: nothing cancels."""
+        rows = rows.to(self.mean.dtype)
+        mean = rows.mean(0)
+        self.mean.copy_(mean)
+        self.variance.copy_((rows - mean).square_().mean(0))
+        torch.rsqrt(self.variance + self.eps, out=self.rstd)
 
 
-def append(buffer: Tensor, first: int, new: Tensor, mask: Tensor | None) -> None:
-    """Put `new` (n, d, h, w, k) into channels of the buffer from `first` on, times `mask` (n, k) or whole."""
+def append(buffer: Tensor, first: int, new: Tensor, mask: Tensor | None, into: Measure | None) -> None:
+    """Put `new` (n, d, h, w, k) into channels of the buffer from `first` on, times `mask` (n, k) or whole.
+
+    Measures them where `into` says.
+    """
     there = buffer[..., first : first + new.shape[-1]]
     if mask is None:
         there.copy_(new)
     else:
         torch.mul(new, mask[:, None, None, None], out=there)
+    if into is not None:
+        into.take(there.flatten(0, 3))
 
 
-def product(rows: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
-    """Write relu(norm(rows)) @ weight.T, (n, width), to `out`; a 1x1x1 convolution, `weight` (width, c)."""
+def product(rows: Tensor, norm: Norm, weight: Tensor, out: Tensor, into: Measure | None) -> None:
+    """Write relu(norm(rows)) @ weight.T, (n, width), to `out`; a 1x1x1 convolution, `weight` (width, c).
+
+    Measures it where `into` says.
+    """
     torch.mm(norm.apply(rows), weight.t(), out=out)
+    if into is not None:
+        into.take(out)
 
 
 def activate(rows: Tensor, norm: Norm) -> Tensor:
@@ -66,10 +86,10 @@ def activate_cells(buffer: Tensor, norm: Norm) -> Tensor:
     return _cells(norm.apply(buffer)).to(wide(buffer.dtype)).mean((2, 4, 6)).to(buffer.dtype)
 
 
-def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> tuple[Tensor, Tensor, Tensor]:
+def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> tuple[Tensor, Tensor]:
     """Go back through `activate` or `activate_cells` of a whole buffer.
 
-    Returns scale * masked gradient (rows, c), and the gradients of weight and bias.
+    Returns scale * masked gradient (rows, c), and the gradients (2, c) of the norm's bias and weight.
     """
     if cells:
         whole = torch.zeros_like(buffer)
@@ -77,56 +97,55 @@ def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> t
         grad = whole
     rows = buffer.reshape(-1, buffer.shape[-1])
     masked = aten.threshold_backward(grad.reshape(rows.shape), norm.apply(rows), 0)
-    return (masked * norm.scale).to(buffer.dtype), *_sums(masked, rows, norm)
+    return (masked * norm.scale).to(buffer.dtype), _sums(masked, rows, norm)
 
 
 def norm_grad(
     grad: Tensor, rows: Tensor, active: Tensor, norm: Norm, *, training: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Go back through ``active = activate(rows)``; in training the statistics are of these rows.
 
-    Returns the gradients of rows, weight and bias.
+    Returns the gradients of the rows, and (2, c) of the norm's bias and weight.
     """
     masked = aten.threshold_backward(grad, active, 0)
-    weight, bias = _sums(masked, rows, norm)
+    sums = _sums(masked, rows, norm)
     if not training:
-        return (masked * norm.scale).to(rows.dtype), weight, bias
-    slope, level = _center(len(rows), norm.mean, norm.rstd, norm.weight * bias, norm.weight * weight)
+        return (masked * norm.scale).to(rows.dtype), sums
+    slope, level = _center(len(rows), norm.mean, norm.rstd, norm.weight * sums)
     into = torch.addcmul(level, masked, norm.scale).addcmul_(rows, slope)
-    return into.to(rows.dtype), weight, bias
+    return into.to(rows.dtype), sums
 
 
 def product_grad(
     grad: Tensor, rows: Tensor, norm: Norm, weight: Tensor, total: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Go back through `product`; adds scale * masked gradient to `total`, in place.
 
-    Returns the gradients of the convolution's weight, and of the norm's weight and bias.
+    Returns the gradients of the convolution's weight, and (2, c) of the norm's bias and weight.
     """
     active = norm.apply(rows)
     of_weight = torch.mm(grad.t(), active)
     masked = aten.threshold_backward(torch.mm(grad, weight), active, 0)
-    of_scale, of_bias = _sums(masked, rows, norm)
     total.addcmul_(masked, norm.scale)
-    return of_weight, of_scale, of_bias
+    return of_weight, _sums(masked, rows, norm)
 
 
 def close(
     total: Tensor,
     rows: Tensor,
     statistics: tuple[Tensor, Tensor] | None,
-    sums: tuple[Tensor, Tensor],
+    sums: Tensor,
     mask: Tensor | None,
 ) -> Tensor:
     """Return the gradient of channels whose last consumer has run, (rows, k), contiguous.
 
     With G the sum over consumers of weight * masked gradient, and rstd * G in `total`, this is
-    rstd * (G - mean(G) - xhat * mean(G * xhat)). `sums` are those of G and of G * xhat, which the consumers'
-    own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The result is
+    rstd * (G - mean(G) - xhat * mean(G * xhat)). `sums` (2, k) are those of G and of G * xhat, which the
+    consumers' own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The result is
     multiplied by `mask` (n, k), of dropout.
     """
     if statistics is not None:
-        slope, level = _center(len(rows), *statistics, *sums)
+        slope, level = _center(len(rows), *statistics, sums)
         found = torch.addcmul(level, rows, slope).add_(total)
     else:
         found = total.to(wide(total.dtype), copy=True, memory_format=torch.contiguous_format)
@@ -142,15 +161,13 @@ def _cells(x: Tensor) -> Tensor:
     return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
 
 
-def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Return sums of gradient * xhat and of the gradient."""
-    bias = masked.sum(0, dtype=norm.mean.dtype)
-    return (rows - norm.mean).mul_(masked).sum(0) * norm.rstd, bias
+def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> Tensor:
+    """Return sums (2, c) of the gradient and of gradient * xhat."""
+    of_gradient = masked.sum(0, dtype=norm.mean.dtype)
+    return torch.stack([of_gradient, (rows - norm.mean).mul_(masked).sum(0) * norm.rstd])
 
 
-def _center(
-    count: int, mean: Tensor, rstd: Tensor, of_gradient: Tensor, of_product: Tensor
-) -> tuple[Tensor, Tensor]:
+def _center(count: int, mean: Tensor, rstd: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """Return slope and level of what rstd * (mean(G) + xhat * mean(G * xhat)) takes off, given both sums."""
-    slope = rstd * rstd * of_product / -count
-    return slope, rstd * of_gradient / -count - mean * slope
+    slope = rstd * rstd * sums[1] / -count
+    return slope, rstd * sums[0] / -count - mean * slope
