@@ -25,7 +25,7 @@ class FastDenseNet(DenseNet):
         for name, module in self.features.named_children():
             if name == "conv0":
                 worth = image.is_cuda and self.stem_stride == 2
-                x = stem_of_cells(x, module.weight) if worth else module(x)
+                x = stem_of_cells(x, cast(Tensor, module.weight)) if worth else module(x)
             elif name.startswith("denseblock"):
                 block = cast(nn.Sequential, module)  # waits for the norm behind it
             elif name.startswith("transition") or name == "norm5":
@@ -42,7 +42,9 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
     closing = cast(nn.BatchNorm3d, behind.norm if isinstance(behind, Transition) else behind)
     first = [*(cast(nn.BatchNorm3d, each.norm1) for each in layers), closing]
     second = [cast(nn.BatchNorm3d, each.norm2) for each in layers]
-    if not _alike([*first, *second]):  # some norms frozen and others not, or changed by hand
+    drops = [each for each in layers if _drops(each)]
+    # otherwise some norms are frozen and others not, or the network was changed by hand
+    if not _alike([*first, *second]) or len(drops) not in (0, len(layers)):
         x = behind(block(x))
         return x if isinstance(behind, Transition) else F.relu(x)
     training = closing.training
@@ -51,11 +53,10 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
     rows = x.to(dtype).permute(0, 2, 3, 4, 1)
     if training and rows.shape[:-1].numel() == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
-    convolutions = [[cast(Tensor, each.conv1.weight).to(dtype) for each in layers],
-                    [cast(Tensor, each.conv2.weight).to(dtype) for each in layers]]  # fmt: skip
-    weights = [*_weights(first), convolutions[0], *_weights(second), convolutions[1]]
+    conv1, conv2 = _taps(layers, "conv1", dtype), _taps(layers, "conv2", dtype)
+    weights = [*_weights(first), conv1, *_weights(second), conv2]
     running = [] if training else [*_running(first), *_running(second)]
-    masks = [_mask(rows, each) for each in layers if _drops(each)]
+    masks = [_mask(rows, each) for each in drops]
     cells = isinstance(behind, Transition)
     out, (mean, variance, mean2, variance2) = dense_block(
         rows, weights, running, masks, eps=closing.eps, cells=cells
@@ -81,6 +82,10 @@ def _weights(norms: Sequence[nn.BatchNorm3d]) -> list[list[Tensor]]:
     return [[each.weight for each in norms], [each.bias for each in norms]]
 
 
+def _taps(layers: Sequence[nn.Sequential], name: str, dtype: torch.dtype) -> list[Tensor]:
+    return [cast(nn.Conv3d, getattr(each, name)).weight.to(dtype) for each in layers]
+
+
 def _running(norms: Sequence[nn.BatchNorm3d]) -> list[list[Tensor]]:
     return [[cast(Tensor, getattr(each, name)) for each in norms] for name in ("running_mean", "running_var")]
 
@@ -100,16 +105,20 @@ def _mask(rows: Tensor, layer: nn.Sequential) -> Tensor:
 @torch.no_grad()
 def _update(norms: Sequence[nn.BatchNorm3d], means: list[Tensor], variances: list[Tensor]) -> None:
     """Move running statistics as BatchNorm does; a momentum of None is the mean over all batches."""
-    torch._foreach_add_([cast(Tensor, each.num_batches_tracked) for each in norms], 1)
-    momenta = {each.momentum for each in norms}
-    if len(momenta) == 1 and None not in momenta:
+    counts = [cast(Tensor, each.num_batches_tracked) for each in norms]
+    torch._foreach_add_(counts, 1)
+    momentum, *others = {each.momentum for each in norms}
+    if momentum is not None and not others:
         for there, here in zip(_running(norms), (means, variances), strict=True):
-            torch._foreach_lerp_(there, [each.to(there[0].dtype) for each in here], *momenta)
+            torch._foreach_lerp_(there, [each.to(there[0].dtype) for each in here], momentum)
         return
-    for norm, mean, variance in zip(norms, means, variances, strict=True):
-        share = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-        norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
+    shares = [each.momentum for each in norms]
+    for k, (mean, variance) in enumerate(zip(*_running(norms), strict=True)):
+        share = shares[k]
+        if share is None:
+            share = 1 / float(counts[k])
+        mean.lerp_(means[k].to(mean.dtype), share)
+        variance.lerp_(variances[k].to(variance.dtype), share)
 
 
 def stem_of_cells(image: Tensor, weight: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.ops import aten
 
 from toolkit.models import fast_rows
 from toolkit.models.fast_rows import Measure, Norm, wide
 
+aten = torch.ops.aten
 Lists = list[list[Tensor]]
 WEIGHTS = 6
 """Lists of weights: norm1's weight and bias, conv1, norm2's weight and bias, conv2; one of each a layer. The

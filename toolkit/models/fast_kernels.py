@@ -23,7 +23,7 @@ def product(
     TILE: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr, MEASURED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out = relu(norm(x)) @ conv.T, and parts (2, tiles, width): mean and sum of squares of a tile of it."""
+    """Out = relu(norm(x)) @ conv.T, and parts (2, tiles, width): mean and sum of squares of a tile of it."""
     tile = tl.program_id(0)
     row = tile * TILE + tl.arange(0, TILE)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
@@ -108,10 +108,8 @@ def append(
 
 
 @triton.jit
-def activate(
-    x, x_ld, mean, rstd, weight, bias, out, rows, channels, TILE: tl.constexpr, WIDTH: tl.constexpr
-):
-    """out = relu(norm(x))."""
+def activate(x, x_ld, mean, rstd, weight, bias, out, rows, channels, TILE: tl.constexpr, WIDTH: tl.constexpr):
+    """Out = relu(norm(x))."""
     row = tl.program_id(0) * TILE + tl.arange(0, TILE)
     c = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     live = c < channels
@@ -129,7 +127,7 @@ def activate_cells(
     x, mean, rstd, weight, bias, out, rows, channels, depth, height, breadth,
     TILE: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """out = means of cells of 2x2x2 voxels of relu(norm(x)); rows are those of out."""
+    """Out = means of cells of 2x2x2 voxels of relu(norm(x)); rows are those of out."""
     row = tl.program_id(0) * TILE + tl.arange(0, TILE)
     c = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     live = c < channels

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.ops import aten
+
+aten = torch.ops.aten
 
 
 class Norm(NamedTuple):
@@ -141,8 +142,8 @@ def close(
 
     With G the sum over consumers of weight * masked gradient, and rstd * G in `total`, this is
     rstd * (G - mean(G) - xhat * mean(G * xhat)). `sums` (2, k) are those of G and of G * xhat, which the
-    consumers' own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The result is
-    multiplied by `mask` (n, k), of dropout.
+    consumers' own gradients add up to. Without `statistics` (mean, rstd), in evaluation, it is `total`. The
+    result is multiplied by `mask` (n, k), of dropout.
     """
     if statistics is not None:
         slope, level = _center(len(rows), *statistics, sums)
@@ -158,7 +159,10 @@ def _cells(x: Tensor) -> Tensor:
     """Return a view (n, d/2, 2, h/2, 2, w/2, 2, c) of (n, d, h, w, c)."""
     for axis in (1, 2, 3):
         x = x.narrow(axis, 0, x.shape[axis] // 2 * 2)
-    return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    samples, depth, height, width, channels = x.shape
+    shape = (samples, depth // 2, 2, height // 2, 2, width // 2, 2, channels)
+    strides = [each for axis in (1, 2, 3) for each in (2 * x.stride(axis), x.stride(axis))]
+    return x.as_strided(shape, (x.stride(0), *strides, x.stride(4)))
 
 
 def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> Tensor:

@@ -1,4 +1,4 @@
-"""The pieces of `toolkit.models.fast_rows` by the GPU's kernels; the same doors, the same results to rounding.
+"""The pieces of `toolkit.models.fast_rows` by the GPU's kernels: the same doors, the same to rounding.
 
 Tile sizes follow from shapes alone, so that a shape gives the same bits on every run.
 """
