@@ -49,7 +49,8 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
         return x if isinstance(behind, Transition) else F.relu(x)
     training = closing.training
     kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    mixed = torch.is_autocast_enabled(kind) and x.dtype != torch.float64  # which autocast leaves alone
+    dtype = torch.get_autocast_dtype(kind) if mixed else x.dtype
     rows = x.to(dtype).permute(0, 2, 3, 4, 1)
     if training and rows.shape[:-1].numel() == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
@@ -134,7 +135,7 @@ def stem_of_cells(image: Tensor, weight: Tensor) -> Tensor:
 
 
 def to_cells(x: Tensor) -> Tensor:
-    """Return (n, 8c, d/2, h/2, w/2), channels last, of (n, c, d, h, w) of even size; channels of a cell zyx."""
+    """Return (n, 8c, d/2, h/2, w/2), channels last, of (n, c, d, h, w) of even size; a cell is zyx."""
     n, c, *size = x.shape
     d, h, w = (each // 2 for each in size)
     apart = x.reshape(n, c, d, 2, h, 2, w, 2).permute(0, 2, 4, 6, 1, 3, 5, 7)

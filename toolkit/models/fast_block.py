@@ -207,7 +207,7 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, *lists, eps, cells, _ = inputs
+    _, *lists, eps, cells, _ = inputs
     _, buffer, bottleneck, *found = output
     ctx.set_materialize_grads(False)
     ctx.sizes = [len(each) for each in lists]

@@ -18,10 +18,10 @@ from toolkit.training.config import TrainConfig
 from toolkit.training.ensemble import write_folds_as_one
 from toolkit.training.environment import describe
 from toolkit.training.finish import finish
-from toolkit.training.implementation import agreed, choose, race, taken_before
+from toolkit.training.implementation import Trial, agreed, choose, race, taken_before
 from toolkit.training.job import Job, Machine
 from toolkit.training.loop import Watch, train_partition
-from toolkit.training.precision import Decision, decide
+from toolkit.training.precision import Decision, Impl, decide
 from toolkit.training.prepare import Asked, begin_folder, check_folder, take_split, write_json
 from toolkit.training.ranks import barrier, joined
 from toolkit.training.record import read_records
@@ -82,10 +82,12 @@ def train(
 def _with_impl(job: Job, run: RunFolder | None, *, trial: bool) -> Decision:
     """Return the decision with the way that the network is computed, the same on all ranks."""
     machine, before = job.machine, None if run is None else taken_before(run)
-    shown = (
-        partial(race, job) if trial else lambda decision: ("plain", "a trial decides when training begins")
-    )
+    shown: Trial = partial(race, job) if trial else _later
     return agreed(choose(job.config, machine.kind, machine.decision, before, shown), machine.ranks)
+
+
+def _later(decision: Decision) -> tuple[Impl, str]:
+    return "plain", "a trial decides when training begins"
 
 
 def _jobs(store: Store, run: RunFolder, config: TrainConfig, split: Split, machine: Machine) -> list[Job]:
