@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from toolkit.models import fast_rows
-from toolkit.models.fast_rows import Measure, Norm, wide
+from toolkit.models.fast_norms import Norms
+from toolkit.models.fast_rows import wide
 
 aten = torch.ops.aten
 Lists = list[list[Tensor]]
@@ -64,6 +65,7 @@ def dense_block(
     return out, (mean, variance, mean2, variance2)
 
 
+# long signatures: torch reads an operation's schema from them
 @torch.library.custom_op("toolkit::dense_block", mutates_args=())
 def _dense_block(
     x: Tensor,
@@ -84,7 +86,7 @@ def _dense_block(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     kit, training = _kit(x, len(conv1[0])), not mean1
     out, buffer, bottleneck, *found = _shapes(x, conv1, conv2, training=training, cells=cells, keep=keep)
-    norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
+    norms = Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
     with torch.autocast(x.device.type, enabled=False):
         kit.append(buffer, 0, x, None, norms.of_input(0, x.shape[-1]))
         for layer, (first, second) in enumerate(zip(conv1, conv2, strict=True)):
@@ -105,24 +107,9 @@ def _dense_block(
 
 
 @_dense_block.register_fake
-def _(
-    x: Tensor,
-    weight1: list[Tensor],
-    bias1: list[Tensor],
-    conv1: list[Tensor],
-    weight2: list[Tensor],
-    bias2: list[Tensor],
-    conv2: list[Tensor],
-    mean1: list[Tensor],
-    variance1: list[Tensor],
-    mean2: list[Tensor],
-    variance2: list[Tensor],
-    masks: list[Tensor],
-    eps: float,
-    cells: bool,
-    keep: bool,
-) -> tuple[Tensor, ...]:
-    return _shapes(x, conv1, conv2, training=not mean1, cells=cells, keep=keep)
+def _(x: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    *lists, _, cells, keep = given
+    return _shapes(x, lists[2], lists[5], training=not lists[6], cells=cells, keep=keep)
 
 
 @torch.library.custom_op("toolkit::dense_block_backward", mutates_args=())
@@ -147,7 +134,7 @@ def _backward(
 ) -> list[Tensor]:
     """Return the gradients of x, of norm1 (2, c) a layer and behind (bias, weight), conv1, norm2, conv2."""
     kit, training, layers = _kit(buffer, len(conv1[0])), not mean1, len(conv1)
-    norms = _Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
+    norms = Norms([weight1, bias1, weight2, bias2], [mean1, variance1, mean2, variance2], found, eps)
     grads: Lists = [[] for _ in range(PARTS)]
     every, shape = _rows(buffer, buffer.shape[-1]), (*buffer.shape[:4], -1)
     with torch.autocast(buffer.device.type, enabled=False):
@@ -178,25 +165,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor,
-    buffer: Tensor,
-    bottleneck: Tensor,
-    found: list[Tensor],
-    weight1: list[Tensor],
-    bias1: list[Tensor],
-    conv1: list[Tensor],
-    weight2: list[Tensor],
-    bias2: list[Tensor],
-    conv2: list[Tensor],
-    mean1: list[Tensor],
-    variance1: list[Tensor],
-    mean2: list[Tensor],
-    variance2: list[Tensor],
-    masks: list[Tensor],
-    eps: float,
-    cells: bool,
-) -> list[Tensor]:
+def _(grad: Tensor, buffer: Tensor, bottleneck: Tensor, found: list[Tensor], *given: Any) -> list[Tensor]:
+    weight1, _, conv1, weight2, _, conv2, *_ = given
     of_x = buffer.new_empty(*buffer.shape[:4], conv1[0].shape[1])
     exact = wide(buffer.dtype)
     norm1, norm2 = (
@@ -233,54 +203,6 @@ def _grads(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Any, ...]:
 
 
 _dense_block.register_autograd(_grads, setup_context=_setup)
-
-
-class _Norms:
-    """The norms of a block: their weights, and the statistics they use.
-
-    `found` are mean and biased variance of the buffer's channels and of the bottlenecks; `running`, where
-    there are any, stand in for them.
-    """
-
-    def __init__(self, weights: Lists, running: Lists, found: Sequence[Tensor], eps: float) -> None:
-        self._weight1, self._bias1, self._weight2, self._bias2 = weights
-        self._running, self._found, self._eps = running, found, eps
-        self._training = not running[0]
-        # where they are still to be measured, this is overwritten
-        self._rstd, self._rstd2 = ((found[k] + eps).rsqrt_() for k in (1, 3))
-
-    def of_input(self, first: int, channels: int) -> Measure | None:
-        """Return where statistics of channels of the buffer go; nowhere in evaluation."""
-        if not self._training:
-            return None
-        some = slice(first, first + channels)
-        return Measure(self._found[0][some], self._found[1][some], self._rstd[some], self._eps)
-
-    def of_bottleneck(self, layer: int) -> Measure | None:
-        """Return where statistics of the bottleneck of a layer go."""
-        if not self._training:
-            return None
-        return Measure(self._found[2][layer], self._found[3][layer], self._rstd2[layer], self._eps)
-
-    def shared(self, some: slice) -> tuple[Tensor, Tensor]:
-        """Return mean and 1 / standard deviation of channels of the buffer."""
-        return self._found[0][some], self._rstd[some]
-
-    def before(self, layer: int, channels: int) -> Norm:
-        """Return norm1 of a layer, or the norm behind the last."""
-        if self._training:
-            statistics = self.shared(slice(channels))
-        else:
-            statistics = self._running[0][layer], (self._running[1][layer] + self._eps).rsqrt_()
-        return Norm(*statistics, self._weight1[layer], self._bias1[layer])
-
-    def within(self, layer: int) -> Norm:
-        """Return norm2 of a layer."""
-        if self._training:
-            statistics = self._found[2][layer], self._rstd2[layer]
-        else:
-            statistics = self._running[2][layer], (self._running[3][layer] + self._eps).rsqrt_()
-        return Norm(*statistics, self._weight2[layer], self._bias2[layer])
 
 
 def _kit(x: Tensor, width: int) -> Any:
