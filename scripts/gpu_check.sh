@@ -20,7 +20,11 @@ echo "== GPU and CPU make the same store (within 1 HU)" >&2
 python -m benchmarks.gpu
 echo "== the training step: eager and compiled, beside MONAI" >&2
 python -m benchmarks.step --device cuda
+echo "== the fast twin: 32^3 to 96^3, batch 8 to 256, beside MONAI and ours, of what memory allows" >&2
+python -m benchmarks.fast --device cuda
 echo "== GPU and CPU make the same batches; the loaders' speed, and DALI's" >&2
 python -m benchmarks.gpu_augment
 echo "== what the step is made of" >&2
 python -m benchmarks.profile_step --device cuda
+echo "== and what the fast twin's is made of" >&2
+python -m benchmarks.profile_step --device cuda --impl fast

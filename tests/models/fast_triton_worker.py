@@ -1,6 +1,7 @@
 """The GPU's kernels under Triton's interpreter against plain torch; run by test_fast_triton in a process of
 its own, since the interpreter is chosen when Triton is first imported."""
 
+import sys
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def pieces(dtype: torch.dtype, shape: tuple[int, ...], channels: int, width: int
     kits = (fast_triton, fast_rows)
 
     def compare(name: str, call: Any, sums: int, short: int = 2) -> None:
-        """Allow for float32 sums of so many numbers of about one in any order, and roundings of a short type."""
+        """Allow for float32 sums of so many numbers in any order, and for roundings of a short type."""
         allowed = 4 * U * sums + (0.0 if dtype == torch.float32 else short * torch.finfo(dtype).eps)
         mine, theirs = (call(kit) for kit in kits)
         for k, (one, other) in enumerate(zip(mine, theirs, strict=True)):
@@ -138,7 +139,7 @@ def main() -> None:
     nan[3, 1] = torch.nan
     assert fast_triton.activate(nan, norm(3)).isnan().sum() == 1
     network()
-    print("equal")
+    sys.stdout.write("equal")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ KEYS = {
     "amp": "compute.amp",
     "compile": "compute.compile",
     "channels_last": "compute.channels_last",
+    "impl": "compute.impl",
     "threads": "compute.threads",
 }
 
