@@ -63,12 +63,20 @@ def gate(model: str, image: torch.Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-def plain_step(model: str, image: torch.Tensor, target: torch.Tensor, amp: str) -> Step:
-    """Return the step of a plain script: MONAI's network, contiguous memory, Adam, eager."""
+def plain_step(
+    model: str, image: torch.Tensor, target: torch.Tensor, amp: str, *, compiled: bool = False
+) -> Step:
+    """Return the step of a plain script: MONAI's network, contiguous memory, Adam, eager.
+
+    Compiled it is what a careful script does: channels last, too.
+    """
     torch.manual_seed(0)
-    network = theirs(model).to(image.device)
+    layout = torch.channels_last_3d if compiled else torch.contiguous_format
+    network: Any = theirs(model).to(image.device, memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    image = image.contiguous()
+    image = image.contiguous(memory_format=layout)
+    if compiled:
+        network = torch.compile(network, dynamic=False)
     lossf = torch.nn.BCEWithLogitsLoss()
 
     def step() -> None:
@@ -85,9 +93,8 @@ def our_step(model: str, image: torch.Tensor, target: torch.Tensor, decision: De
     """Return the step of ``toolkit train``: clipping, averaged weights and all."""
     torch.manual_seed(0)
     config = from_table({"model": {"name": model}})
-    learner = Learner(
-        build(model, 1), config, Balancing("none", 0.5, 0.5), decision, image.device, config.epochs
-    )
+    network = build(model, 1, fast=decision.impl == "fast")
+    learner = Learner(network, config, Balancing("none", 0.5, 0.5), decision, image.device, config.epochs)
     image = image.to(memory_format=torch.channels_last_3d)
     if decision.amp != "float32":
         image = image.to(decision.dtype)
@@ -105,9 +112,13 @@ def arms(model: str, image: torch.Tensor, target: torch.Tensor, *, compiled: boo
     for each in amps:
         found[f"monai eager {each}"] = plain_step(model, image, target, each)
         found[f"toolkit eager {each}"] = our_step(model, image, target, Decision(each, "off", ""))  # type: ignore[arg-type]
+        fast = Decision(each, "off", "", "fast")  # type: ignore[arg-type]
+        found[f"toolkit fast eager {each}"] = our_step(model, image, target, fast)
     if compiled:
         last: Any = amps[-1]
         found[f"toolkit compiled {last}"] = our_step(model, image, target, Decision(last, "default", ""))
+        fast = Decision(last, "default", "", "fast")
+        found[f"toolkit fast compiled {last}"] = our_step(model, image, target, fast)
     return found
 
 

@@ -20,6 +20,8 @@ echo "== GPU and CPU make the same store (within 1 HU)" >&2
 python -m benchmarks.gpu
 echo "== the training step: eager and compiled, beside MONAI" >&2
 python -m benchmarks.step --device cuda
+echo "== the fast twin: 32^3 to 96^3, batch 8 to 256, beside MONAI and ours, of what memory allows" >&2
+python -m benchmarks.fast --device cuda
 echo "== GPU and CPU make the same batches; the loaders' speed, and DALI's" >&2
 python -m benchmarks.gpu_augment
 echo "== the same work by CuPy, torch, Kornia, MONAI; BatchAug where PYTHONPATH has it" >&2
@@ -29,3 +31,5 @@ echo "== from files to trained-on samples: LUNA25's recipe beside ours" >&2
 python -m benchmarks.peers.luna25_recipe --device cuda --phantom --scans 64 --batch 32 --batches 20 --workers 8
 echo "== what the step is made of" >&2
 python -m benchmarks.profile_step --device cuda
+echo "== and what the fast twin's is made of" >&2
+python -m benchmarks.profile_step --device cuda --impl fast

@@ -32,6 +32,20 @@ def uninterrupted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return files(out)
 
 
+def test_the_fast_network_resumes_as_itself(store: Path, tmp_path: Path) -> None:
+    """Asked for once and then left to auto, which would take the plain one here."""
+    fast = config(epochs=2, model=SETTINGS.model.model_dump(), compute={"impl": "fast"})
+    run(store, tmp_path / "whole", fast)
+    with pytest.raises(Killed):
+        run(store, tmp_path / "run", fast, Watcher(die_at=12))
+    watcher = Watcher()
+    told = run(store, tmp_path / "run", config(epochs=2, model=SETTINGS.model.model_dump()), watcher)
+    assert told["decided"].endswith("fast network (as before the interruption)")
+    assert not [note for note in watcher.notes if "last bits" in note]
+    mine, theirs = files(tmp_path / "run"), files(tmp_path / "whole")
+    assert {name for name in mine if mine[name] != theirs[name]} <= {"config.json"}
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("every_s", "longest"),

@@ -21,6 +21,7 @@ KEYS = {
     "amp": "compute.amp",
     "compile": "compute.compile",
     "channels_last": "compute.channels_last",
+    "impl": "compute.impl",
     "threads": "compute.threads",
 }
 

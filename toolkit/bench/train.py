@@ -19,7 +19,7 @@ from toolkit.models.registry import build
 from toolkit.training.balance import Balancing
 from toolkit.training.config import from_table
 from toolkit.training.learner import Learner
-from toolkit.training.precision import Amp, Decision, Mode
+from toolkit.training.precision import Amp, Decision, Impl, Mode
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,7 @@ class Arm:
     compile: Mode
     channels_last: bool
     threads: int
+    impl: Impl = "plain"
 
 
 def learner(bench: Bench, model: str, arm: Arm, *, clip_norm: float = 1.0) -> Learner:
@@ -53,10 +54,11 @@ def learner(bench: Bench, model: str, arm: Arm, *, clip_norm: float = 1.0) -> Le
         "optimizer": {"clip_norm": clip_norm},
         "compute": {"channels_last": arm.channels_last},
     }
-    decision = Decision(arm.amp, arm.compile, "")
+    decision = Decision(arm.amp, arm.compile, "", arm.impl)
     balance, device = Balancing("none", 0.5, 0.5), torch.device(bench.kind)
     # an epoch of one step: every step writes the same place of the losses
-    return Learner(build(model, 1), from_table(table), balance, decision, device, steps=1)
+    network = build(model, 1, fast=arm.impl == "fast")
+    return Learner(network, from_table(table), balance, decision, device, steps=1)
 
 
 def batch_of(bench: Bench, arm: Arm, patch: int) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -78,11 +80,17 @@ def base_arm(bench: Bench) -> Arm:
 
 
 def gate(bench: Bench) -> str:
-    """Compare the gradients of a step with those of float64 on the CPU."""
+    """Compare the gradients of a step, plain and fast, with those of float64 on the CPU."""
+    arm = replace(base_arm(bench), batch=CHECKED, compile="off")
+    apart = max(_apart(bench, arm), _apart(bench, replace(arm, impl="fast")))
+    allowed = TF32 if bench.kind == "cuda" and arm.amp == "float32" else ALLOWED[arm.amp]
+    return check("train", f"{arm.amp} gradients, of their norm, against float64", apart, allowed)
+
+
+def _apart(bench: Bench, arm: Arm) -> float:
     import torch
     from torch.nn import functional
 
-    arm = replace(base_arm(bench), batch=CHECKED, compile="off")
     image, target = batch_of(bench, arm, CHECKED_PATCH)
     ours = learner(bench, CHECKED_MODEL, arm, clip_norm=UNCLIPPED)
     exact = build(CHECKED_MODEL, 1)
@@ -95,9 +103,7 @@ def gate(bench: Bench) -> str:
         torch.cat([p.grad.double().cpu().flatten() for p in model.parameters() if p.grad is not None])
         for model in (ours.model, exact)
     )
-    apart = float((found - true).norm() / true.norm())
-    allowed = TF32 if bench.kind == "cuda" and arm.amp == "float32" else ALLOWED[arm.amp]
-    return check("train", f"{arm.amp} gradients, of their norm, against float64", apart, allowed)
+    return float((found - true).norm() / true.norm())
 
 
 def arms(bench: Bench) -> dict[str, Arm]:
@@ -107,6 +113,7 @@ def arms(bench: Bench) -> dict[str, Arm]:
     for batch in bench.sizes.batches:
         found[f", batch={batch}"] = replace(base, batch=batch)
     found[", channels_last=false"] = replace(base, channels_last=False)
+    found[", impl=fast"] = replace(base, impl="fast")
     for amp in amps(bench):
         if amp != base.amp:
             found[f", amp={amp}"] = replace(base, amp=amp)

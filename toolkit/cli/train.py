@@ -37,6 +37,10 @@ def train(
     loader: Annotated[
         Literal["auto", "fused", "dali"], typer.Option(help="Who makes the batches; auto says why.")
     ] = "auto",
+    impl: Annotated[
+        Literal["auto", "plain", "fast"] | None,
+        typer.Option(help="How our networks are computed; auto tries both on a GPU and says why."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run, or begin it anew.")
     ] = True,
@@ -61,7 +65,7 @@ def train(
         raise typer.BadParameter("must be at least 2", param_hint="--folds")
     if repeats > 1 and not folds:
         raise typer.BadParameter("means nothing without --folds", param_hint="--repeats")
-    settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed})
+    settings = read_config(config, sets or [], {"epochs": epochs, "seed": seed, "compute.impl": impl})
     asked = Asked(split, folds, repeats, device, loader, resume, allow_similar, dry_run)
     told = train(store, run, settings, asked, watching(verbose=verbose))
     if json:

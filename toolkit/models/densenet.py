@@ -94,6 +94,9 @@ class DenseNet(nn.Module):
                 "E-MODEL-001", "patches are too small for the network", measured, expected, action
             )
             raise UsageError(problem)
+        return self._logits(image)
+
+    def _logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.class_layers(self.features(image))
         return logits
 

@@ -24,6 +24,7 @@ def build(
     dropout: float = 0.0,
     stem_stride: int = 2,
     measured: Sequence[str] = (),
+    fast: bool = False,
 ) -> nn.Module:
     """Return a network ``(image (b, c, d, h, w), measured (b, k) or None) -> logits (b,)``, at least float32.
 
@@ -45,6 +46,8 @@ def build(
         Of our networks. Others do not see them; what they have of the kind goes into `options`.
     measured
         Names of the features that are fused at the last layer, in order.
+    fast
+        Let our networks compute the same with less traffic to memory (`toolkit.models.fast`).
 
     Raises
     ------
@@ -54,7 +57,7 @@ def build(
     given = dict(options or {})
     if name in SIZES:
         given = {**SIZES[name], **given, "dropout": dropout, "stem_stride": stem_stride}
-        network = _make(DenseNet, name, {"in_channels": in_channels, **given})
+        network = _make(_ours(fast=fast), name, {"in_channels": in_channels, **given})
     elif ":" in name:
         network = _make(_imported(name), name, given)
     else:
@@ -64,6 +67,14 @@ def build(
     network.register_forward_pre_hook(_image_only)
     network.register_forward_hook(_logits_only)
     return network
+
+
+def _ours(*, fast: bool) -> type[DenseNet]:
+    if not fast:
+        return DenseNet
+    from toolkit.models.fast import FastDenseNet  # registers its operations with torch
+
+    return FastDenseNet
 
 
 class LateFusion(nn.Module):

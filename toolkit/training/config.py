@@ -120,10 +120,15 @@ class Threshold(Section):
 
 
 class Compute(Section):
-    """How it is computed; ``auto`` is decided by device and probes, and told."""
+    """How it is computed; ``auto`` is decided by device and probes, and told.
+
+    `impl` is how our networks compute the same function: as they are written down, or with less traffic to
+    memory (`toolkit.models.fast`); ``auto`` tries both for a few steps on a GPU.
+    """
 
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
+    impl: Literal["auto", "plain", "fast"] = "auto"
     channels_last: bool = True
     threads: int = Field(default=0, ge=0)
 

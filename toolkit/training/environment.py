@@ -30,6 +30,7 @@ def describe(device: "torch.device", decision: Decision, loader: str, ranks: int
         "device": str(device.type),
         "amp": decision.amp,
         "compile": decision.compile,
+        "impl": decision.impl,
         "decided": decision.why,
         "loader": loader,
     }

@@ -154,8 +154,8 @@ class Job:
             ranks=self.machine.ranks,
         )
 
-    def network(self) -> "torch.nn.Module":
-        """Return the network with its first weights, which the seed decides."""
+    def network(self, *, fast: bool = False) -> "torch.nn.Module":
+        """Return the network with its first weights, which the seed decides; `fast` as in `build`."""
         import torch
 
         from toolkit.models.registry import build
@@ -169,12 +169,12 @@ class Job:
             dropout=model.dropout,
             stem_stride=model.stem_stride,
             measured=model.measured,
+            fast=fast,
         )
 
     def learner(self) -> Learner:
         """Return what learns."""
         steps = self.sampler.steps(0)
-        machine = self.machine
-        return Learner(
-            self.network(), self.config, self.balance, machine.decision, machine.device, steps, machine.ranks
-        )
+        machine, decision = self.machine, self.machine.decision
+        network = self.network(fast=decision.impl == "fast")
+        return Learner(network, self.config, self.balance, decision, machine.device, steps, machine.ranks)

@@ -18,15 +18,17 @@ Amp = Literal["bfloat16", "float16", "float32"]
 WRONG = 0.02
 """Relative error of a gradient; five times what bfloat16 rounds."""
 Mode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+Impl = Literal["plain", "fast"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was taken, and why, in words."""
+    """What was taken, and why, in words; `impl` is `toolkit.training.implementation`'s."""
 
     amp: Amp
     compile: Mode
     why: str
+    impl: Impl = "plain"
 
     @property
     def dtype(self) -> "torch.dtype":

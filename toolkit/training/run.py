@@ -1,5 +1,7 @@
 """``toolkit train``: a store and a configuration become a run folder, once or fold by fold."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,10 @@ from toolkit.training.config import TrainConfig
 from toolkit.training.ensemble import write_folds_as_one
 from toolkit.training.environment import describe
 from toolkit.training.finish import finish
+from toolkit.training.implementation import Trial, agreed, choose, race, taken_before
 from toolkit.training.job import Job, Machine
 from toolkit.training.loop import Watch, train_partition
-from toolkit.training.precision import decide
+from toolkit.training.precision import Decision, Impl, decide
 from toolkit.training.prepare import Asked, begin_folder, check_folder, take_split, write_json
 from toolkit.training.ranks import barrier, joined
 from toolkit.training.record import read_records
@@ -58,6 +61,8 @@ def train(
         check_folder(run, config, resume=asked.resume)
         split = take_split(run, store, config, asked)
         jobs = _jobs(store, run, config, split, machine)
+        decision = _with_impl(jobs[0], run if asked.resume else None, trial=not asked.dry_run)
+        jobs = [replace(job, machine=replace(machine, decision=decision)) for job in jobs]
         if asked.dry_run:
             return {
                 "run": str(run_path),
@@ -73,6 +78,17 @@ def train(
         if len(jobs) > 1 and ranks.first:
             write_folds_as_one(run, config.prevalence)
         return {"run": str(run_path), "decided": decision.why, "partitions": [_told(job) for job in jobs]}
+
+
+def _with_impl(job: Job, run: RunFolder | None, *, trial: bool) -> Decision:
+    """Return the decision with the way that the network is computed, the same on all ranks."""
+    machine, before = job.machine, None if run is None else taken_before(run)
+    shown: Trial = partial(race, job) if trial else _later
+    return agreed(choose(job.config, machine.kind, machine.decision, before, shown), machine.ranks)
+
+
+def _later(decision: Decision) -> tuple[Impl, str]:
+    return "plain", "a trial decides when training begins"
 
 
 def _jobs(store: Store, run: RunFolder, config: TrainConfig, split: Split, machine: Machine) -> list[Job]:
