@@ -1,8 +1,11 @@
 """Every stage at toy size: its gate is green, and red where something is wrong; its figures are whole."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -159,6 +162,27 @@ def test_steps_that_see_other_batches_are_red(bench: Bench, monkeypatch: pytest.
     changed: Callable[..., Any] = lambda plan, *more: right(replace(plan, seed=next(seeds)), *more)  # noqa: E731
     monkeypatch.setattr(pipeline, "open_loader", changed)
     red("pipeline", bench)
+
+
+def test_a_loaders_stock_does_not_hide_that_it_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader that makes batches ahead, one in 0.1 s, feeds steps that take less."""
+    made, pause = Queue[Any](pipeline.AHEAD - 1), 0.1
+
+    def slow(batches: Iterator[Any]) -> Iterator[Any]:
+        def make() -> None:
+            for each in batches:
+                time.sleep(pause)
+                made.put((each[0].clone(), each[1].clone()))
+
+        Thread(target=make, daemon=True).start()
+        while True:
+            yield made.get()
+
+    right = pipeline.fed
+    monkeypatch.setattr(pipeline, "fed", lambda *given: slow(right(*given)))
+    by_name = {each.name: each for each in pipeline.measure(bench)}
+    assert by_name["pipeline/fed"].value < 1.2 * TOY.batch / pause
+    made.queue.clear()  # the thread may write once more, and its loader is closed
 
 
 def test_a_red_gate_shows_no_figure_of_any_stage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,9 @@ def gate(bench: Bench) -> str:
         first = islice(fed(bench, plan, loader), CHECKED)
         kept = [(image.clone(), target.clone()) for image, target in first]
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
-        fed = _losses(bench, arm, fed(bench, plan, loader))
+        given = _losses(bench, arm, fed(bench, plan, loader))
     held = _losses(bench, arm, iter(kept))
-    apart = max(abs(one - other) for one, other in zip(fed, held, strict=True))
+    apart = max(abs(one - other) for one, other in zip(given, held, strict=True))
     return check("pipeline", "losses of steps that are fed, and on copies", apart, ALLOWED[bench.kind])
 
 

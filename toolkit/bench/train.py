@@ -89,7 +89,7 @@ def base_arm(bench: Bench) -> Arm:
 
 
 def gate(bench: Bench) -> str:
-    """Compare the gradients of a step, in every number type that is tried, with those of float64 on the CPU."""
+    """Compare gradients of a step, in each number type that is tried, with those of float64 on the CPU."""
     told = [_gate(bench, amp) for amp in amps(bench)]
     return "; ".join([told[0], *(each.removeprefix("train: ") for each in told[1:])])
 
@@ -112,9 +112,7 @@ def _gate(bench: Bench, amp: Amp) -> str:
         for model in (ours.model, exact)
     )
     apart = float((found - true).norm() / true.norm())
-    return check(
-        "train", f"{amp} gradients, of their norm, against float64", apart, allowed(amp, bench.kind)
-    )
+    return check("train", f"{amp} gradients, of their norm, against float64", apart, allowed(amp, bench.kind))
 
 
 def allowed(amp: Amp, kind: Kind) -> float:
