@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.bench.schema import SCHEMA, wrong
-from toolkit.bench import augment, extract, loader, network, pipeline, read, train
+from toolkit.bench import augment, extract, loader, network, pipeline, read, train, workers
 from toolkit.bench.record import Figure, figure
 from toolkit.bench.run import STAGES, Report, run
 from toolkit.bench.setting import TOY, Bench
@@ -50,6 +50,7 @@ def test_every_stage_has_its_figures(report: Report) -> None:
     assert {"train/step", "train/step, batch=2", "train/step, channels_last=false", pipeline.FED} <= {
         *by_name
     }
+    assert {"preprocess/cases", "preprocess/cases, workers=1"} <= {*by_name}
     assert {f"{name}/peak memory" for name in STAGES} <= {*by_name}
     assert len(report.gates) == len(STAGES)
 
@@ -117,6 +118,17 @@ def test_one_wrong_voxel_of_an_extracted_crop_is_red(bench: Bench, monkeypatch: 
 
     monkeypatch.setattr(extract.kernels, "extract", off)
     red("extract", bench)
+
+
+def test_a_worker_that_makes_other_crops_is_red(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = workers.results
+
+    def off(*given: Any) -> Iterator[Any]:
+        for each in right(*given):
+            yield replace(each, images=each.images + np.int16(1))
+
+    monkeypatch.setattr(workers, "results", off)
+    red("preprocess", bench)
 
 
 def test_patches_that_are_off_are_red(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

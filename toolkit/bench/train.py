@@ -145,8 +145,7 @@ def arms(bench: Bench) -> dict[str, Arm]:
         if amp != base.amp:
             found[f", amp={amp}"] = replace(base, amp=amp)
     if bench.compiled or bench.kind == "cuda":
-        modes: tuple[Mode, ...] = ("off", "default", "reduce-overhead")
-        for mode in modes if bench.kind == "cuda" else modes[:2]:
+        for mode in bench.sizes.modes:
             if mode != base.compile:
                 found[f", compile={mode}"] = replace(base, compile=mode)
     if bench.kind == "cpu" and base.threads > 1:

@@ -123,7 +123,9 @@ class Compute(Section):
     """How it is computed; ``auto`` is decided by device and probes, and told."""
 
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
+    compile: Literal[
+        "auto", "off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"
+    ] = "auto"
     channels_last: bool = True
     threads: int = Field(default=0, ge=0)
 
