@@ -13,7 +13,10 @@ import numpy as np
 import kernels
 from benchmarks import RESULTS
 from toolkit.archive.case import Finding
-from toolkit.bench.record import Figure, append, default_path, figure, line
+from toolkit.bench import roofline
+from toolkit.bench.record import append, default_path, figure, line
+from toolkit.bench.setting import QUICK_GPU, Bench
+from toolkit.bench.stopwatch import Effort, Work, in_turns, rates
 from toolkit.phantom.anatomy import make_patient
 from toolkit.preprocess.extract import read_bricks
 from toolkit.preprocess.plan import Settings
@@ -53,21 +56,6 @@ def gate(host: kernels.Bricks, device: kernels.Bricks) -> tuple[int, int]:
     return int(hu), int(np.abs(occupancy.astype(np.int32) - other_occupancy).max())
 
 
-def milliseconds(work, sets) -> list[float]:
-    """Time `work` on each of several inputs in turn, by events, after a warm-up."""
-    import cupy
-
-    times = []
-    for repeat in range(REPEATS + 3):
-        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-        begin.record()
-        work(sets[repeat % len(sets)])
-        end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(begin, end))
-    return times[3:]
-
-
 def main() -> int:
     """Run the gate, then the measurements."""
     import cupy
@@ -84,28 +72,23 @@ def main() -> int:
         print("gate is red: no figures", file=sys.stderr)
         return 1
     count = len(hosts[0].offset)
-    kernel = milliseconds(lambda d: kernels.extract(d, SETTINGS.side), devices)
-    whole = milliseconds(lambda h: kernels.extract(kernels.to_device(h), SETTINGS.side)[0].get(), hosts)
-    buffer = cupy.ones(1 << 28, cupy.uint8)
-    copy = milliseconds(lambda other: cupy.copyto(other, buffer), [cupy.empty_like(buffer)])
+    effort = Effort(REPEATS, 0.0, warm=3)
+    works: dict[str, Work] = {
+        "kernel": lambda turn: kernels.extract(devices[turn % SETS], SETTINGS.side),
+        "whole": lambda turn: kernels.extract(kernels.to_device(hosts[turn % SETS]), SETTINGS.side)[0].get(),
+    }
+    taken = in_turns(works, effort, "cuda")
+    ceiling = roofline.copy(Bench("cuda", Path(), QUICK_GPU, effort))
     moved = np.mean([h.hu.nbytes + h.mask.nbytes for h in hosts]) + count * SETTINGS.side**3 * 3
-    ceiling = 2 * buffer.nbytes / np.median(copy) / 1e6
-    rate = [moved / ms / 1e6 for ms in kernel]
-    figures: list[Figure] = [
-        figure(
-            "gpu.extract.kernel", [count / ms * 1e3 for ms in kernel], "nodules/s", "64^3, events, resident"
-        ),
+    rate = rates(taken["kernel"], moved / 1e9)
+    share = [100 * each / ceiling.value for each in rate]
+    resident, copied = (rates(taken[name], count) for name in works)
+    figures = [
+        ceiling,
+        figure("gpu.extract.kernel", resident, "nodules/s", "64^3, events, resident"),
         figure("gpu.extract.bandwidth", rate, "GB/s", "each input and output byte counted once"),
-        figure(
-            "gpu.copy",
-            [2 * buffer.nbytes / ms / 1e6 for ms in copy],
-            "GB/s",
-            "device to device, read + write",
-        ),
-        figure("gpu.extract.share", [100 * r / ceiling for r in rate], "%", "of the copy bandwidth"),
-        figure(
-            "gpu.extract.whole", [count / ms * 1e3 for ms in whole], "nodules/s", "pageable copies both ways"
-        ),
+        figure("gpu.extract.share", share, "%", "of the copy bandwidth"),
+        figure("gpu.extract.whole", copied, "nodules/s", "pageable copies both ways"),
     ]
     for found in figures:
         print(line(found))

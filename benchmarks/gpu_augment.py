@@ -12,11 +12,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import RESULTS
+from toolkit.bench import roofline
 from toolkit.bench.data import endless, noise_store, plan_of
 from toolkit.bench.record import Figure, append, default_path, figure, line
+from toolkit.bench.setting import QUICK_GPU, Bench
+from toolkit.bench.stopwatch import Effort
 from toolkit.loading.augment import preset
 from toolkit.loading.batch import Loader
 from toolkit.loading.dali import DaliLoader
@@ -55,27 +56,10 @@ def gate(store: Store) -> float:
         return float((ours.image.float().cpu() - theirs.image.float()).abs().max())
 
 
-def copy_bandwidth() -> list[float]:
-    """Return GB/s of copies from device to device, read and write counted."""
-    import torch
-
-    source = torch.ones(1 << 28, dtype=torch.uint8, device="cuda")
-    there, found = torch.empty_like(source), []
-    for _ in range(ROUNDS + 3):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        there.copy_(source)
-        end.record()
-        end.synchronize()
-        found.append(2 * source.numel() / begin.elapsed_time(end) / 1e6)
-    return found[3:]
-
-
-def measure(store: Store) -> list[Figure]:
-    """Measure the fused loader with and without noise, and DALI's, in turn."""
+def measure(store: Store, ceiling: Figure) -> list[Figure]:
+    """Measure the fused loader with and without noise, and DALI's, beside the copy bandwidth."""
     quiet = replace(preset("default"), noise_sigma=(0.0, 0.0))
-    copies = copy_bandwidth()
-    figures = [figure("gpu.copy", copies, "GB/s", "device to device, read + write")]
+    figures = [ceiling]
     taken: dict[str, list[float]] = {}
     for name, config in (("plain", quiet), ("noise", preset("default"))):
         with ResidentLoader(plan_of(store, config, SIZE, BATCH, "bfloat16")) as loader:
@@ -86,8 +70,7 @@ def measure(store: Store) -> list[Figure]:
     with DaliLoader(plan_of(store, quiet, SIZE, BATCH, "float16"), device="cuda") as loader:
         taken["dali"] = rates(loader)
     figures.append(figure("gpu.augment.dali", taken["dali"], "samples/s", "float16, crops from the host"))
-    ceiling = float(np.median(copies)) * 1e9
-    share = [100 * rate * BYTES_A_SAMPLE / ceiling for rate in taken["plain"]]
+    share = [100 * rate * BYTES_A_SAMPLE / (1e9 * ceiling.value) for rate in taken["plain"]]
     figures.append(figure("gpu.augment.share", share, "%", f"{GOALS['share']}; of the copy bandwidth"))
     ratio = [a / b for a, b in zip(taken["plain"], taken["dali"], strict=True)]
     figures.append(figure("gpu.augment.ratio/fused / dali", ratio, "x", GOALS["dali"]))
@@ -100,13 +83,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     out = parser.parse_args().out or default_path(RESULTS, "cuda")
     with tempfile.TemporaryDirectory() as folder:
+        bench = Bench("cuda", Path(folder), QUICK_GPU, Effort(ROUNDS, 0.0, warm=3))
         store = noise_store(Path(folder) / "store", CROPS, SIZE, MARGIN)
         worst = gate(store)
         print(f"GPU against CPU: at most {worst:.4f} of the window")
         if not worst <= BOUND:
             print("gate is red: no figures", file=sys.stderr)
             return 1
-        figures = measure(store)
+        figures = measure(store, roofline.copy(bench))
     for found in figures:
         print(line(found))
     append(figures, out, "cuda")

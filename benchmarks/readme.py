@@ -1,4 +1,4 @@
-"""Writes the README's tables from the newest results: ``python -m benchmarks.readme [--check]``."""
+"""Writes the README's tables and chart from the newest results: ``python -m benchmarks.readme [--check]``."""
 
 import argparse
 import json
@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import waterfall_chart
+
 ROOT = Path(__file__).parents[1]
+CHART = ROOT / "benchmarks" / "waterfall.svg"
+CHART_BEGIN = "<!-- waterfall: made by python -m benchmarks.readme -->\n"
+CHART_END = "<!-- end of waterfall -->"
 BEGIN = "<!-- speed: made by python -m benchmarks.readme -->\n"
 END = "<!-- end of speed -->"
 BALANCE_BEGIN = "<!-- balance: made by python -m benchmarks.readme -->\n"
@@ -152,6 +157,17 @@ def real_table(results: Sequence[Path]) -> str:
     return _about(rows) + "\n\n" + "\n".join(lines) + "\n"
 
 
+def chart() -> tuple[str, str]:
+    """Return the waterfall as Markdown and as SVG, from the newest record that has one; empty without one."""
+    rows, name = waterfall_chart.newest([*(ROOT / "benchmarks" / "results").glob("*.jsonl")])
+    if not rows:
+        return "", ""
+    told = waterfall_chart.describe(waterfall_chart.bars(rows))
+    link = f"![The training step, a technique at a time. {told}](benchmarks/waterfall.svg)"
+    about = f"`benchmarks/results/{name}` (commit {rows[0]['commit'][:10]}, {rows[0]['date']})."
+    return f"{link}\n\n{about}\n", waterfall_chart.draw(rows)
+
+
 def _latest(results: Sequence[Path], prefix: str) -> dict[str, dict[str, Any]]:
     found = {}
     for path in results:
@@ -185,7 +201,8 @@ def render(text: str) -> str:
     ):
         before, rest = text.split(begin)
         text = f"{before}{begin}{made(results) if results else ''}{end}{rest.split(end, 1)[1]}"
-    return text
+    before, rest = text.split(CHART_BEGIN)
+    return f"{before}{CHART_BEGIN}{chart()[0]}{CHART_END}{rest.split(CHART_END, 1)[1]}"
 
 
 def main() -> int:
@@ -197,11 +214,21 @@ def main() -> int:
     old = readme.read_text()
     new = render(old)
     if check:
-        said = "fresh" if new == old else "stale: run python -m benchmarks.readme"
-        print(f"README is {said}", file=sys.stderr)
-        return int(new != old)
+        stale = new != old or drawn() != chart()[1]
+        print(f"README is {'stale: run python -m benchmarks.readme' if stale else 'fresh'}", file=sys.stderr)
+        return int(stale)
     readme.write_text(new)
+    picture = chart()[1]
+    if picture:
+        CHART.write_text(picture)
+    else:
+        CHART.unlink(missing_ok=True)
     return 0
+
+
+def drawn() -> str:
+    """Return the chart as it lies in the checkout; empty where there is none."""
+    return CHART.read_text() if CHART.exists() else ""
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Which device does the work: asked for by name, never switched silently."""
 
+import platform
+import re
+from pathlib import Path
 from typing import Literal
 
 from toolkit.errors import Problem, UsageError
@@ -21,6 +24,15 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
         return "cpu"
     action = "Nothing done; install the extra cu12 or cu13 that fits the driver, or use --device cpu"
     raise UsageError(Problem("E-DEV-001", "no usable GPU", reason, "CuPy and a CUDA device", action))
+
+
+def cpu_name(cpuinfo: str | None = None) -> str:
+    """Return the processor's own name, as /proc/cpuinfo has it (or its text that is given)."""
+    if cpuinfo is None:
+        source = Path("/proc/cpuinfo")
+        cpuinfo = source.read_text("utf-8", "replace") if source.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _why_no_gpu() -> str:

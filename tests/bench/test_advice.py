@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from toolkit.bench import setting, transfers
 from toolkit.bench.advice import Advice, advise, write_config
 from toolkit.bench.record import Figure, figure
 from toolkit.errors import UsageError
@@ -13,7 +14,7 @@ BASE = {"batch": 32, "amp": "float32", "compile": "off", "channels_last": True, 
 
 
 def step(rate: float, spread: float = 0.01, **changed: Any) -> Figure:
-    names = [f"{key}={str(value).lower()}" for key, value in changed.items()]
+    names = [f"{key}={str(value).lower()}" for key, value in changed.items() if value != BASE[key]]
     samples = [rate * (1 - spread), rate * (1 - spread), rate, rate * (1 + spread), rate * (1 + spread)]
     return figure(", ".join(["train/step", *names]), samples, "samples/s", config=BASE | changed)
 
@@ -79,6 +80,48 @@ def test_what_compiling_costs_is_told() -> None:
     cost = figure("train/compile time, compile=default", [21.0], "s")
     assert "compiling takes 21 s" in of("compute.compile", step(100), step(150, compile="default"), cost).why
     assert "compiling" not in of("compute.compile", step(100), step(90, compile="default"), cost).why
+
+
+def cases(rate: float, workers: int, name: str = "") -> Figure:
+    return figure(f"preprocess/cases{name}", [rate] * 3, "cases/s", config={"workers": workers})
+
+
+def test_workers_are_a_flag_of_preprocess(tmp_path: Path) -> None:
+    found = of("workers", cases(10, 8), cases(14, 4, ", workers=4"), cases(6, 2, ", workers=2"))
+    assert (found.value, found.flag) == (4, "--workers 4")
+    assert of("workers", cases(10, 8), cases(8, 4, ", workers=4")).flag == ""
+    path = tmp_path / "s.toml"
+    write_config(path, advise([step(100), step(90, batch=8), cases(10, 8), cases(14, 4, ", workers=4")]))
+    assert "# a flag, not a setting: toolkit preprocess --workers 4" in path.read_text()
+
+
+def test_how_many_threads_of_the_loader_are_enough_is_told() -> None:
+    rates = {1: 50.0, 2: 99.0, 4: 101.0}
+    figures = [
+        figure(f"loader/fused, threads={n}", [rate], "samples/s", config={"loader": "fused", "threads": n})
+        for n, rate in rates.items()
+    ]
+    all_of_them = figure("loader/fused", [102.0], "samples/s", config={"loader": "fused", "threads": 8})
+    assert any(
+        each.why.startswith("2 threads of the fused loader") for each in advise([all_of_them, *figures])
+    )
+
+
+@pytest.mark.parametrize(("fast", "said"), [(150.0, "two streams: 1.50x"), (101.0, "neither pinned memory")])
+def test_whether_pinned_memory_and_streams_pay_is_told(fast: float, said: str) -> None:
+    rates = dict(zip(transfers.FORMS, (100.0, 100.5, fast), strict=True))
+    figures = [figure(f"extract/{form}", [rate] * 3, "nodules/s") for form, rate in rates.items()]
+    (told,) = advise(figures)
+    assert said in told.why
+    assert told.flag == ""
+
+
+def test_every_way_to_compile_is_one_that_train_takes(tmp_path: Path) -> None:
+    for mode in setting.FULL_GPU.modes:
+        if mode == "off":
+            continue
+        figures = [step(100), step(200, compile=mode)]
+        assert write_config(tmp_path / "s.toml", advise(figures)).compute.compile == mode
 
 
 def test_nothing_tried_is_no_file(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Every stage at toy size: its gate is green, and red where something is wrong; its figures are whole."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -10,18 +13,22 @@ import pytest
 import torch
 
 from tests.bench.schema import SCHEMA, wrong
-from toolkit.bench import augment, extract, loader, network, pipeline, read, train
+from toolkit.bench import augment, extract, loader, network, pipeline, read, train, workers
 from toolkit.bench.record import Figure, figure
 from toolkit.bench.run import STAGES, Report, run
 from toolkit.bench.setting import TOY, Bench
 from toolkit.bench.stopwatch import Effort
 from toolkit.errors import ToolkitError
+from toolkit.training.precision import Decision
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:nvidia")
 
 
 def toy(folder: Path) -> Bench:
-    return Bench("cpu", folder, TOY, Effort(2, 0.0), threads=2)
+    """A bench in float32, whatever this machine's processor can do."""
+    bench = Bench("cpu", folder, TOY, Effort(2, 0.0), threads=2)
+    vars(bench)["decision"] = Decision("float32", "off", "")
+    return bench
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,7 @@ def test_every_stage_has_its_figures(report: Report) -> None:
     assert {"train/step", "train/step, batch=2", "train/step, channels_last=false", pipeline.FED} <= {
         *by_name
     }
+    assert {"preprocess/cases", "preprocess/cases, workers=1"} <= {*by_name}
     assert {f"{name}/peak memory" for name in STAGES} <= {*by_name}
     assert len(report.gates) == len(STAGES)
 
@@ -80,6 +88,11 @@ def test_the_schema_refuses_what_it_does_not_describe(report: Report, bench: Ben
         assert wrong({**told, **change}, SCHEMA), change
 
 
+def test_gates_are_green_in_the_number_type_that_this_machine_takes(tmp_path: Path) -> None:
+    bench = Bench("cpu", tmp_path, TOY, Effort(2, 0.0), threads=2)
+    assert all(bench.decision.amp in STAGES[name].gate(bench) for name in ("augment", "model", "train"))
+
+
 def red(stage: str, bench: Bench) -> None:
     with pytest.raises(ToolkitError, match="E-BENCH-001") as caught:
         STAGES[stage].gate(bench)
@@ -105,6 +118,17 @@ def test_one_wrong_voxel_of_an_extracted_crop_is_red(bench: Bench, monkeypatch: 
 
     monkeypatch.setattr(extract.kernels, "extract", off)
     red("extract", bench)
+
+
+def test_a_worker_that_makes_other_crops_is_red(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = workers.results
+
+    def off(*given: Any) -> Iterator[Any]:
+        for each in right(*given):
+            yield replace(each, images=each.images + np.int16(1))
+
+    monkeypatch.setattr(workers, "results", off)
+    red("preprocess", bench)
 
 
 def test_patches_that_are_off_are_red(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +157,44 @@ def test_gradients_that_are_two_per_cent_off_are_red(bench: Bench, monkeypatch: 
     red("train", bench)
 
 
+def test_what_rounding_may_do_to_gradients_is_far_from_what_a_mistake_does() -> None:
+    """Unrelated gradients are 1 and more apart."""
+    assert train.allowed("bfloat16", "cpu") == pytest.approx(0.34, abs=0.005)
+    assert train.allowed("float16", "cuda") == train.allowed("float32", "cuda") < 0.13
+    assert train.allowed("float32", "cpu") == train.FLOAT32
+
+
+def test_the_checked_network_has_as_many_relus_as_the_bound_counts() -> None:
+    checked = train.build(train.CHECKED_MODEL, 1, train.CHECKED_OPTIONS)
+    assert sum(isinstance(each, torch.nn.ReLU) for each in checked.modules()) == train.CHECKED_RELUS
+
+
 def test_steps_that_see_other_batches_are_red(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     right, seeds = pipeline.open_loader, iter((1, 2))
     changed: Callable[..., Any] = lambda plan, *more: right(replace(plan, seed=next(seeds)), *more)  # noqa: E731
     monkeypatch.setattr(pipeline, "open_loader", changed)
     red("pipeline", bench)
+
+
+def test_a_loaders_stock_does_not_hide_that_it_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader that makes batches ahead, one in 0.1 s, feeds steps that take less."""
+    made, pause = Queue[Any](pipeline.AHEAD - 1), 0.1
+
+    def slow(batches: Iterator[Any]) -> Iterator[Any]:
+        def make() -> None:
+            for each in batches:
+                time.sleep(pause)
+                made.put((each[0].clone(), each[1].clone()))
+
+        Thread(target=make, daemon=True).start()
+        while True:
+            yield made.get()
+
+    right = pipeline.fed
+    monkeypatch.setattr(pipeline, "fed", lambda *given: slow(right(*given)))
+    by_name = {each.name: each for each in pipeline.measure(bench)}
+    assert by_name["pipeline/fed"].value < 1.2 * TOY.batch / pause
+    made.queue.clear()  # the thread may write once more, and its loader is closed
 
 
 def test_a_red_gate_shows_no_figure_of_any_stage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

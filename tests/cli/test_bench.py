@@ -17,6 +17,7 @@ from toolkit.bench.setting import TOY
 from toolkit.bench.stopwatch import Effort
 from toolkit.cli import app
 from toolkit.training.config import read_config
+from toolkit.training.precision import Decision
 
 command = importlib.import_module("toolkit.cli.bench")  # the package holds the function by this name
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:nvidia")
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning:nvidia")
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_how", lambda kind, quick: (TOY, Effort(2, 0.0)))
+    # whatever this machine's processor can do
+    monkeypatch.setattr("toolkit.bench.setting.decide", lambda *given: Decision("float32", "off", ""))
 
 
 def call(*words: Any) -> Result:

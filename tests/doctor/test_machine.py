@@ -6,7 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from toolkit.doctor.machine import cpu_name, driver_version, quota, read_machine, vector_units
+from toolkit.device import cpu_name
+from toolkit.doctor.machine import driver_version, quota, read_machine, vector_units
 from toolkit.doctor.software import cudnn_version
 from toolkit.doctor.try_folders import judge_folders, writable
 from toolkit.memory import memory
@@ -24,6 +25,8 @@ def test_vector_units() -> None:
     assert vector_units("flags\t\t: fpu avx avx512fp16") == ()
     assert vector_units("") == ()
     assert cpu_name(XEON) == "Intel(R) Xeon(R) Platinum 8480+"
+    assert cpu_name(ARM) == cpu_name("") != ""
+    assert cpu_name() != ""
 
 
 @pytest.mark.parametrize(("text", "cores"), [("max 100000\n", None), ("150000 100000\n", 1.5), ("", None)])

@@ -1,4 +1,4 @@
-"""What to set, and why, out of the figures of stages ``train``, ``loader`` and ``pipeline``."""
+"""What to set, and why, out of the figures of ``preprocess``, ``loader``, ``train`` and ``pipeline``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,8 @@ from typing import Any
 from toolkit.bench.pipeline import FED
 from toolkit.bench.record import Figure
 from toolkit.bench.train import COMPILING, STEP
+from toolkit.bench.transfers import FORMS
+from toolkit.bench.workers import NAME as WORKERS
 from toolkit.errors import Problem, UsageError
 from toolkit.store.files import write_atomic
 from toolkit.training.config import TrainConfig, read_config
@@ -24,6 +26,10 @@ KEYS = {
     "impl": "compute.impl",
     "threads": "compute.threads",
 }
+FLAGS = {"loader": "toolkit train --loader", "workers": "toolkit preprocess --workers"}
+"""What is no setting of a configuration."""
+ENOUGH = 0.95
+"""Fewer threads that are so fast as all are named."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Advice:
     Attributes
     ----------
     key, value
-        A setting of `toolkit.training.config`, or ``loader``; `key` is empty for a remark.
+        A setting of `toolkit.training.config`, ``loader``, or ``workers``, which is a flag of ``toolkit
+        preprocess``; `key` is empty for a remark.
     changed
         Whether it is another value than ``toolkit train`` takes by itself.
     why
@@ -47,10 +54,10 @@ class Advice:
 
     @property
     def flag(self) -> str:
-        """What to give to ``toolkit train``; empty for a remark and for what it takes anyway."""
+        """What to give to the command; empty for a remark and for what it takes anyway."""
         if not self.key or not self.changed:
             return ""
-        return f"--loader {self.value}" if self.key == "loader" else f"--set {self.key}={_toml(self.value)}"
+        return f"--{self.key} {self.value}" if self.key in FLAGS else f"--set {self.key}={_toml(self.value)}"
 
 
 def advise(figures: Iterable[Figure]) -> list[Advice]:
@@ -68,6 +75,12 @@ def advise(figures: Iterable[Figure]) -> list[Advice]:
     if fused is not None:
         dali = [f for f in by_name.values() if f.name == "loader/dali"]
         found.append(_setting("loader", "loader", fused, dali))
+        found += _threads(fused, [f for f in by_name.values() if f.name.startswith("loader/fused, threads=")])
+    usual = by_name.get(WORKERS)
+    if usual is not None:
+        fewer = [f for f in by_name.values() if f.name.startswith(f"{WORKERS}, workers=")]
+        found.append(_setting("workers", "workers", usual, fewer))
+    found += _transfers([by_name[name] for form in FORMS if (name := f"extract/{form}") in by_name])
     if FED in by_name:
         found.append(_remark(by_name[FED]))
     return found
@@ -93,6 +106,31 @@ def _setting(name: str, key: str, base: Figure, others: Sequence[Figure]) -> Adv
     else:
         why = f"{chosen.p50 / base.p50:.2f}x of {_toml(usual)}; {rates} {base.unit}"
     return Advice(key, chosen.config[name], chosen is not base, why)
+
+
+def _threads(all_of_them: Figure, others: Sequence[Figure]) -> list[Advice]:
+    """Say how many threads of the loader are enough; ``toolkit train`` gives it all of its cores."""
+    if not others:
+        return []
+    every = sorted((*others, all_of_them), key=lambda f: int(f.config["threads"]))
+    enough = next(f for f in every if f.p50 >= ENOUGH * all_of_them.p50)
+    rates = ", ".join(f"{f.config['threads']}: {f.p50:,.4g}" for f in every)
+    what = f"{enough.config['threads']} threads of the fused loader are as fast as any"
+    return [Advice("", None, False, f"{what}; {rates} {all_of_them.unit}")]
+
+
+def _transfers(forms: Sequence[Figure]) -> list[Advice]:
+    """Say what pinned memory and streams would bring to extraction on this GPU."""
+    if len(forms) < 2:
+        return []
+    plain, best = forms[0], max(forms[1:], key=lambda f: f.p50)
+    gain = best.p50 > plain.p50 * (1 + LEAST_GAIN) and best.p20 > plain.p80
+    rates = ", ".join(f"{f.name.removeprefix('extract/')}: {f.p50:,.4g}" for f in forms)
+    what = (
+        f"{best.name.removeprefix('extract/with transfers, ')}: {best.p50 / plain.p50:.2f}x the plain copies"
+    )
+    verdict = what if gain else "neither pinned memory nor a second stream gains beyond the noise"
+    return [Advice("", None, False, f"extraction and its copies, {verdict}; {rates} {plain.unit}")]
 
 
 def _with_compile_time(advice: Advice, by_name: Mapping[str, Figure]) -> Advice:
@@ -122,14 +160,14 @@ def write_config(path: Path, advice: Sequence[Advice]) -> TrainConfig:
     Raises `UsageError` E-BENCH-004 where no setting was tried.
     """
     told = [each for each in advice if each.key]
-    if not told:
+    if not [each for each in told if each.key != "workers"]:
         action = "Nothing written; run the stages train and loader, or all"
         raise UsageError(Problem("E-BENCH-004", "no setting was tried", action=action))
     lines = ["# Written by toolkit bench: settings for this machine and the sizes that were measured."]
-    for each in (a for a in told if "." not in a.key and a.key != "loader"):
+    for each in (a for a in told if "." not in a.key and a.key not in FLAGS):
         lines += [f"# {each.why}", f"{each.key} = {_toml(each.value)}"]
-    for each in (a for a in told if a.key == "loader"):
-        lines += [f"# a flag, not a setting: toolkit train --loader {each.value}", f"# {each.why}"]
+    for each in (a for a in told if a.key in FLAGS):
+        lines += [f"# a flag, not a setting: {FLAGS[each.key]} {each.value}", f"# {each.why}"]
     grouped = [a for a in told if a.key.startswith("compute.") and (a.changed or a.key != KEYS["threads"])]
     lines += ["", "[compute]"] if grouped else []
     for each in grouped:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import kernels
-from toolkit.bench import roofline
+from toolkit.bench import roofline, transfers
 from toolkit.bench.data import noise_bricks
 from toolkit.bench.gate import check
 from toolkit.bench.record import Figure, figure
@@ -34,6 +34,9 @@ def gate(bench: Bench) -> str:
     hu, share, _ = oracle.extract(packed, CHECKED_SIZE)
     image, occupancy = (np.asarray(each) for each in _made(packed, CHECKED_SIZE, bench))
     apart = max(float(np.abs(image - hu).max()), float(np.abs(occupancy - share).max()))
+    if bench.kind == "cuda":
+        halves = [kernels.pack(bricks[k::2], CHECKED_SIZE) for k in range(2)] * transfers.PARTS
+        check("extract", "crops by pinned memory and streams", transfers.apart(halves, CHECKED_SIZE), 0.0)
     return check("extract", "HU, and mask in 255ths, against float64", apart, ALLOWED)
 
 
@@ -68,8 +71,9 @@ def measure(bench: Bench) -> list[Figure]:
     ceiling = roofline.copy(bench)
     found = []
     for name, seconds in taken.items():
-        of = None if name == "with transfers" else ceiling
-        each = rates(seconds, count)
+        copied = name in transfers.FORMS
+        of = None if copied else ceiling
+        each = rates(seconds, count * (transfers.PARTS if copied else 1))
         found.append(figure(f"extract/{name}", each, "nodules/s", note, of=of, in_its_unit=moved))
     bandwidth = rates(taken["kernel"], count * moved)
     return [*found, figure("extract/kernel bytes", bandwidth, "GB/s", note, of=ceiling)]
@@ -90,16 +94,24 @@ def _batches(bench: Bench, degrees: float) -> list[list[kernels.Bricks]]:
 def _on_gpu(
     axial: Sequence[list[kernels.Bricks]], oblique: Sequence[list[kernels.Bricks]], size: int
 ) -> dict[str, Work]:
-    """Return the kernel on resident bricks, and with copies from and to pageable memory."""
+    """Return the kernel on resident bricks, and with copies from and to the host in every form."""
     there = [kernels.to_device(batch[0]) for batch in axial]
     turned = [kernels.to_device(batch[0]) for batch in oblique]
 
-    def whole(turn: int) -> Any:
-        image, occupancy = kernels.extract(kernels.to_device(axial[turn % len(axial)][0]), size)
-        return image.get(), occupancy.get()
+    parts = [batch[0] for batch in axial]
+
+    def whole(form: str) -> Work:
+        lanes = transfers.lanes_of(form, parts, size)
+
+        def work(turn: int) -> None:
+            some = [parts[(turn + k) % len(parts)] for k in range(transfers.PARTS)]
+            for _ in transfers.extracted(some, size, lanes):
+                pass
+
+        return work
 
     return {
         "kernel": lambda turn: kernels.extract(there[turn % len(there)], size),
         "kernel oblique": lambda turn: kernels.extract(turned[turn % len(turned)], size),
-        "with transfers": whole,
+        **{form: whole(form) for form in transfers.FORMS},
     }

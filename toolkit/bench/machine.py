@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.device import cpu_name
 from toolkit.loading.plan import cores
-from toolkit.training.environment import cpu_name
 
 Kind = Literal["cpu", "cuda"]
 PACKAGES = (

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     Fed = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
-FED = "pipeline/fed of resident"
+FED, SETTLING = "pipeline/fed of resident", "settling"
 STEPS = 2  # of a measurement
+AHEAD = 3  # batches that a loader may make while others are measured: the next is asked for, and two more
 CHECKED = 6  # steps; more than a loader has buffers
 ALLOWED = {"cpu": 1e-6, "cuda": 1e-2}
 """Of a loss; sums in any order on a GPU. A step that saw another batch would be off by far more."""
@@ -34,12 +35,12 @@ def gate(bench: Bench) -> str:
     arm = replace(base_arm(bench), compile="off")
     plan = _plan(bench, arm)
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
-        first = islice(_fed(bench, plan, loader), CHECKED)
+        first = islice(fed(bench, plan, loader), CHECKED)
         kept = [(image.clone(), target.clone()) for image, target in first]
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
-        fed = _losses(bench, arm, _fed(bench, plan, loader))
+        given = _losses(bench, arm, fed(bench, plan, loader))
     held = _losses(bench, arm, iter(kept))
-    apart = max(abs(one - other) for one, other in zip(fed, held, strict=True))
+    apart = max(abs(one - other) for one, other in zip(given, held, strict=True))
     return check("pipeline", "losses of steps that are fed, and on copies", apart, ALLOWED[bench.kind])
 
 
@@ -57,18 +58,22 @@ def measure(bench: Bench) -> list[Figure]:
     ours, plan = learner(bench, sizes.model, arm), _plan(bench, arm)
     image, target = batch_of(bench, arm, sizes.model_patch)
     with open_loader(plan, "auto", bench.kind, bench.threads) as loader:
-        batches = _fed(bench, plan, loader)
+        batches = fed(bench, plan, loader)
 
         def resident(turn: int) -> None:
             for _ in range(STEPS):
                 ours.step(0, 0, image, target)
 
-        def fed(turn: int) -> None:
-            for here, there in islice(batches, STEPS):
-                ours.step(0, 0, here, there)
+        def feeding(steps: int) -> Work:
+            def work(turn: int) -> None:
+                for here, there in islice(batches, steps):
+                    ours.step(0, 0, here, there)
 
-        works: dict[str, Work] = {"resident": resident, "fed": fed}
+            return work
+
+        works: dict[str, Work] = {"resident": resident, SETTLING: feeding(AHEAD), "fed": feeding(STEPS)}
         taken = in_turns(works, bench.effort, bench.kind)
+        del taken[SETTLING]  # fed by what was made in advance, which tells nothing
     config = asdict(arm) | {"loader": loader.reason, "loader_threads": bench.threads}
     note = f"{sizes.model}, {sizes.model_patch}^3, default augmentation"
     found = [
@@ -83,7 +88,7 @@ def _plan(bench: Bench, arm: Arm) -> Plan:
     return plan_of(bench.store, preset("default"), bench.sizes.model_patch, arm.batch, arm.amp)
 
 
-def _fed(bench: Bench, plan: Plan, loader: Loader) -> "Fed":
+def fed(bench: Bench, plan: Plan, loader: Loader) -> "Fed":
     """Yield images and targets on the device, as training has them, for ever."""
     import torch
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toolkit.bench import augment, extract, loader, network, pipeline, read, roofline, train
+from toolkit.bench import augment, extract, loader, network, pipeline, read, roofline, train, workers
 from toolkit.bench.advice import Advice, advise
 from toolkit.bench.machine import context, peak_mib, peak_reset
 from toolkit.bench.record import Figure, figure
@@ -26,6 +26,7 @@ STAGES: Mapping[str, Stage] = {
     for name, room in (
         ("read", read),
         ("extract", extract),
+        ("preprocess", workers),
         ("augment", augment),
         ("loader", loader),
         ("model", network),

@@ -13,7 +13,7 @@ from toolkit.bench.stopwatch import Effort
 from toolkit.loading.plan import cores
 from toolkit.store import Store
 from toolkit.training.config import Compute
-from toolkit.training.precision import Decision, decide
+from toolkit.training.precision import Decision, Mode, decide
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Sizes:
         The network and its patches.
     batch, batches
         The usual batch and the others that are tried.
+    modes
+        Of torch.compile that are tried, where any is.
     matrix, copied
         Rows of the matrices and bytes of the array that the ceilings are measured with.
     exceed_cache
@@ -53,17 +55,26 @@ class Sizes:
     model_patch: int = 32
     batch: int = 32
     batches: tuple[int, ...] = (8,)
+    modes: tuple[Mode, ...] = ("off", "default")
     matrix: int = 1024
     copied: int = 1 << 28
     exceed_cache: bool = True
 
 
 QUICK = Sizes()
-FULL = Sizes(scans=3, batches=(4, 8, 16, 64), matrix=2048)
-QUICK_GPU = Sizes(bricks=128, crops=256, model_patch=64, batches=(16, 64, 128), matrix=8192, copied=1 << 30)
-FULL_GPU = Sizes(
-    scans=3, bricks=256, crops=512, model_patch=64, batches=(8, 16, 64, 128, 256), matrix=8192, copied=1 << 30
+# on a CPU no graphs are recorded, and the two ways of max-autotune are one
+FULL = Sizes(
+    scans=3, batches=(4, 8, 16, 64), modes=("off", "default", "max-autotune-no-cudagraphs"), matrix=2048
 )
+QUICK_GPU = Sizes(
+    bricks=128, crops=256, model_patch=64, batches=(16, 64, 128),
+    modes=("off", "default", "reduce-overhead"), matrix=8192, copied=1 << 30,
+)  # fmt: skip
+FULL_GPU = Sizes(
+    scans=3, bricks=256, crops=512, model_patch=64, batches=(8, 16, 64, 128, 256),
+    modes=("off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    matrix=8192, copied=1 << 30,
+)  # fmt: skip
 TOY = Sizes(
     rows=128, scans=1, small=1, cube=12, bricks=2, crop=16, margin=4, crops=6, patch=16,
     model="densenet-small", model_patch=16, batch=4, batches=(2,), matrix=64, copied=1 << 16,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toolkit.bench.setting import Sizes
     from toolkit.bench.stopwatch import Effort
 
-NAMES = ("read", "extract", "augment", "loader", "model", "train", "pipeline")
+NAMES = ("read", "extract", "preprocess", "augment", "loader", "model", "train", "pipeline")
 COMPARE = "compare"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from toolkit.device import cpu_name
 from toolkit.doctor.report import Driver, Machine
 from toolkit.memory import machine_memory, text_of
 
@@ -39,12 +40,6 @@ def read_machine() -> Machine:
         cache_free_bytes=_disk(user_cache_path("toolkit"), free=True),
         encoding=f"{locale.getpreferredencoding(False)}, {sys.getfilesystemencoding()}",
     )
-
-
-def cpu_name(cpuinfo: str) -> str:
-    """Return the processor's own name."""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def vector_units(cpuinfo: str) -> tuple[str, ...]:

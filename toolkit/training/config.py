@@ -127,7 +127,9 @@ class Compute(Section):
     """
 
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
+    compile: Literal[
+        "auto", "off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"
+    ] = "auto"
     impl: Literal["auto", "plain", "fast"] = "auto"
     channels_last: bool = True
     threads: int = Field(default=0, ge=0)

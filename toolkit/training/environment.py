@@ -1,12 +1,11 @@
 """What a run was computed with, and whether a resumed run can equal the one that was interrupted."""
 
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
+from toolkit.device import cpu_name
 from toolkit.training.precision import Decision
 
 if TYPE_CHECKING:
@@ -49,15 +48,6 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in names
         if before.get(name) != now.get(name)
     ]
-
-
-def cpu_name() -> str:
-    """Return the processor's own name."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(name: str) -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Amp = Literal["bfloat16", "float16", "float32"]
 WRONG = 0.02
 """Relative error of a gradient; five times what bfloat16 rounds."""
-Mode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+Mode = Literal["off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 Impl = Literal["plain", "fast"]
 
 
