@@ -14,7 +14,7 @@ from toolkit.bench.setting import Bench
 from toolkit.bench.stopwatch import Work, in_turns, rates
 from toolkit.preprocess.extract import Extracted, Task, extract_case
 from toolkit.preprocess.plan import Settings
-from toolkit.preprocess.pool import Died, Failed, Pool, why
+from toolkit.preprocess.pool import Lost, Pool, why
 
 NAME = "preprocess/cases"
 TASKS = 4  # of each worker
@@ -36,7 +36,7 @@ def tasks(bench: Bench) -> list[Task]:
 def results(pool: Pool[Task, Extracted], given: Sequence[Task]) -> Iterator[Extracted]:
     """Yield what workers make of tasks, in any order; raises `RuntimeError` where one cannot."""
     for _, result in pool.map(extract_case, given):
-        if isinstance(result, Died | Failed):
+        if isinstance(result, Lost):
             raise RuntimeError(why(result))
         yield result
 
