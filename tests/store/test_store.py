@@ -219,7 +219,7 @@ def test_a_shard_that_does_not_fit_ends_with_75(tmp_path: Path) -> None:
         with ShardWriter(tmp_path, "00000", SIDE) as writer:
             writer.append(Entry("c0", "p0", "k0", "done"), records, images, masks)
             full = os.open("/dev/full", os.O_WRONLY)  # closing writes what still waits, and fails
-            os.dup2(full, writer._masks.fileno())
+            os.dup2(full, writer._crops._files[1][0].fileno())
             os.close(full)
             writer.commit()
 
