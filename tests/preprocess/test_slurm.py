@@ -1,4 +1,4 @@
-"""The scripts for Slurm as they stand, on processes of this machine; Slurm's own commands are stand-ins."""
+"""The scripts for Slurm as they stand, on processes of this machine; only Slurm's commands are stand-ins."""
 
 import os
 import signal
