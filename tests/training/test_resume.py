@@ -43,7 +43,9 @@ def test_the_fast_network_resumes_as_itself(store: Path, tmp_path: Path) -> None
     assert told["decided"].endswith("fast network (as before the interruption)")
     assert not [note for note in watcher.notes if "last bits" in note]
     mine, theirs = files(tmp_path / "run"), files(tmp_path / "whole")
-    assert {name for name in mine if mine[name] != theirs[name]} <= {"config.json"}
+    assert mine.keys() == theirs.keys()
+    settings = {"config.json", "environment.json", "model/model.json"}  # which say what was asked for
+    assert {name for name in mine if mine[name] != theirs[name]} == settings
 
 
 @pytest.mark.parametrize("seed", range(4))

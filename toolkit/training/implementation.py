@@ -52,7 +52,7 @@ def choose(
         return told(decision, impl, "was asked for")
     if not ours:
         return decision
-    if before is not None:
+    if before == "fast" or (before and kind == "cuda"):
         return told(decision, before, "as before the interruption")
     if kind == "cpu":
         return told(decision, "plain", "the fast twin is made for GPUs")
