@@ -15,7 +15,7 @@ CASES_PER_SHARD = 2
 class InThisProcess:
     """Stands for the pool of workers, which write no files: everything happens where the shim listens."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, memory: int | None = None) -> None:
         pass
 
     def map(self, function: Callable[[Any], Any], tasks: Any) -> Iterator[tuple[int, Any]]:

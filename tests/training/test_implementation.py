@@ -16,7 +16,7 @@ DECIDED = Decision("float32", "off", "float32")
 
 
 def chosen(
-    table: dict[str, Any], kind: Literal["cpu", "cuda"] = "cuda", before: Impl | None = None
+    table: dict[str, Any], kind: Literal["cpu", "cuda"] = "cuda", before: tuple[Impl, str] | None = None
 ) -> tuple[str, str]:
     found = choose(from_table(table), kind, DECIDED, before, lambda decision: ("fast", "won the trial"))
     assert (found.amp, found.compile) == (DECIDED.amp, DECIDED.compile)
@@ -25,14 +25,14 @@ def chosen(
 
 def test_auto_takes_what_was_before_then_a_trial_on_a_gpu_and_plain_elsewhere() -> None:
     assert chosen({}) == ("fast", "float32; fast network (won the trial)")
-    assert chosen({}, before="plain") == ("plain", "float32; plain network (as before the interruption)")
-    assert chosen({}, "cpu", before="fast")[0] == "fast"
+    assert chosen({}, before=("plain", "it lost")) == ("plain", "float32; plain network (it lost)")
+    assert chosen({}, "cpu", before=("fast", "it won"))[0] == "fast"
     assert chosen({}, "cpu")[0] == "plain"
 
 
 def test_what_is_asked_for_is_taken() -> None:
     for impl in ("plain", "fast"):
-        assert chosen({"compute": {"impl": impl}}, "cpu", before="plain")[0] == impl
+        assert chosen({"compute": {"impl": impl}}, "cpu", before=("plain", ""))[0] == impl
 
 
 def test_only_our_networks_have_a_fast_twin() -> None:
@@ -53,9 +53,9 @@ def test_a_run_remembers_what_it_took(tmp_path: Path) -> None:
     assert taken_before(run) is None
     fold = tmp_path / "folds" / "fold-001"
     fold.mkdir(parents=True)
-    (fold / "environment.json").write_text(json.dumps({"impl": "fast"}))
-    assert taken_before(run) == "fast"
-    run.environment.write_text(json.dumps({"impl": "anything"}))
-    assert taken_before(run) == "fast"
-    run.environment.write_text(json.dumps({"impl": "plain"}))
-    assert taken_before(run) == "plain"
+    (fold / "environment.json").write_text(json.dumps({"impl": "fast", "impl_why": "it won"}))
+    assert taken_before(run) == ("fast", "it won")
+    run.environment.write_text(json.dumps({"impl": "anything", "impl_why": ""}))
+    assert taken_before(run) == ("fast", "it won")
+    run.environment.write_text(json.dumps({"impl": "plain", "impl_why": "it lost"}))
+    assert taken_before(run) == ("plain", "it lost")

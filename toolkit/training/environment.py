@@ -30,6 +30,7 @@ def describe(device: "torch.device", decision: Decision, loader: str, ranks: int
         "amp": decision.amp,
         "compile": decision.compile,
         "impl": decision.impl,
+        "impl_why": decision.impl_why,
         "decided": decision.why,
         "loader": loader,
     }
@@ -42,7 +43,7 @@ def describe(device: "torch.device", decision: Decision, loader: str, ranks: int
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what differs, in words: each may change the last bits of a sum."""
-    names = sorted({*before, *now} - {"decided"})
+    names = sorted({*before, *now} - {"decided", "impl_why"})
     return [
         f"{name}: {before.get(name)} before, {now.get(name)} now"
         for name in names

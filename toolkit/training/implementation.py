@@ -27,12 +27,16 @@ WARM, STEPS = 3, 7
 
 
 def choose(
-    config: TrainConfig, kind: Literal["cpu", "cuda"], decision: Decision, before: Impl | None, trial: "Trial"
+    config: TrainConfig,
+    kind: Literal["cpu", "cuda"],
+    decision: Decision,
+    before: tuple[Impl, str] | None,
+    trial: "Trial",
 ) -> Decision:
     """Return the decision with the way that is taken, and why.
 
-    ``auto`` takes what an interrupted run took `before`; for our networks on a GPU what `trial` shows;
-    plain otherwise.
+    ``auto`` takes what an interrupted run took `before`, for the reason it gave then; for our networks on a
+    GPU what `trial` shows; plain otherwise.
 
     Raises `UsageError` E-CONF-002 where fast is asked for and the network is not ours.
     """
@@ -52,8 +56,8 @@ def choose(
         return told(decision, impl, "was asked for")
     if not ours:
         return decision
-    if before == "fast" or (before and kind == "cuda"):
-        return told(decision, before, "as before the interruption")
+    if before is not None:
+        return told(decision, *before)
     if kind == "cpu":
         return told(decision, "plain", "the fast twin is made for GPUs")
     return told(decision, *trial(decision))
@@ -64,18 +68,19 @@ Trial = Callable[[Decision], tuple[Impl, str]]
 
 def told(decision: Decision, impl: Impl, why: str) -> Decision:
     """Return a decision with the way that is taken."""
-    return replace(decision, impl=impl, why=f"{decision.why}; {impl} network ({why})")
+    return replace(decision, impl=impl, impl_why=why, why=f"{decision.why}; {impl} network ({why})")
 
 
-def taken_before(run: RunFolder) -> Impl | None:
-    """Return the way that an interrupted run took, None for a new one."""
+def taken_before(run: RunFolder) -> tuple[Impl, str] | None:
+    """Return the way that an interrupted run took and why, None for a new one."""
     for path in (run.environment, *sorted(run.path.glob("folds/*/environment.json"))):
         try:
-            before = json.loads(path.read_text("utf-8")).get("impl")
-        except (OSError, ValueError):
+            found = json.loads(path.read_text("utf-8"))
+            before, why = found["impl"], str(found["impl_why"])
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if before in ("plain", "fast"):
-            return "fast" if before == "fast" else "plain"
+            return ("fast" if before == "fast" else "plain"), why
     return None
 
 

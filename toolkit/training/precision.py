@@ -23,12 +23,13 @@ Impl = Literal["plain", "fast"]
 
 @dataclass(frozen=True)
 class Decision:
-    """What was taken, and why, in words; `impl` is `toolkit.training.implementation`'s."""
+    """What was taken, and why, in words; `impl` and its reason are `toolkit.training.implementation`'s."""
 
     amp: Amp
     compile: Mode
     why: str
     impl: Impl = "plain"
+    impl_why: str = ""
 
     @property
     def dtype(self) -> "torch.dtype":
