@@ -114,7 +114,7 @@ def figures_of(runs: Sequence[Measured]) -> list[Figure | Estimate]:
 
 
 def simulate(work: Path, sizes: Sequence[int], repeat: int) -> dict[str, list[Measured]]:
-    """Write rows of every size and measure every step on them, unless the folder has seen it already."""
+    """Write rows of every size and measure every step; what a folder has seen already is not repeated."""
     runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
         here = work / f"{n // NODULES}"

@@ -1,5 +1,6 @@
 """The index saves headers between runs, never lies about a file, and never stands in the way."""
 
+import json
 import os
 import sqlite3
 
@@ -9,8 +10,9 @@ import pytest
 from tests.archive.dicom_files import simple_series
 from tests.archive.lidc_files import message
 from tests.archive.volume_files import canonical_geometry, phantom, write_itk
-from toolkit.archive import scan
+from toolkit.archive import index_cache, scan
 from toolkit.archive.catalog import catalog
+from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import SCHEMA, IndexCache
 
@@ -182,3 +184,41 @@ def test_names_that_are_no_text(tmp_path):
 def test_the_folder_is_private(tmp_path):
     IndexCache(tmp_path / "cache").close()
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_waits_is_written_before_it_fills_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_cache, "WAITING_BYTES", 1000)
+    cache, other = IndexCache(tmp_path), IndexCache(tmp_path)
+    cache.put("folder", "small", 1)
+    assert other.get("folder", "small") is None
+    for k in range(100):
+        cache.put("folder", str(k), [os.urandom(50).hex()])
+        assert cache._waiting_bytes <= 1000
+    assert other.get("folder", "small") == 1  # as a run that is killed now leaves it
+    assert cache.get("folder", "99") is not None
+    cache.close()
+    assert other.get("folder", "99") is not None
+    other.close()
+
+
+def test_slices_share_what_they_have_in_common(tmp_path):
+    simple_series(tmp_path / "ct")
+    entries, changed = scan.scan_folder(str(tmp_path / "ct"), ())
+    assert changed
+    known = json.loads(json.dumps(entries))
+    again, changed = scan.scan_folder(str(tmp_path / "ct"), known)
+    assert not changed
+    assert again == entries
+    first, second = (entry.facts for entry in again[:2])
+    for name in ("series_uid", "patient_id", "transfer_syntax", "orientation", "spacing"):
+        assert getattr(first, name) is getattr(second, name)
+    (tmp_path / "ct" / again[0].name).unlink()
+    fewer, changed = scan.scan_folder(str(tmp_path / "ct"), known)
+    assert changed
+    assert fewer == entries[1:]
+
+
+def test_a_zero_keeps_its_sign():
+    like = scan.slice_header(SliceHeader(orientation=(1.0, 0.0, 0.0)))
+    header = scan.slice_header([*SliceHeader(orientation=(1.0, -0.0, 0.0))], like)
+    assert str(header.orientation) == "(1.0, -0.0, 0.0)"

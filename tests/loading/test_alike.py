@@ -10,6 +10,7 @@ from scipy import ndimage
 from tests.loading.records import nodule
 from tests.loading.split_stores import make_store, texture
 from tests.real import real_data
+from toolkit.loading import alike as alike_module
 from toolkit.loading.alike import ALL_PAIRS, alike
 from toolkit.store import Store
 
@@ -100,3 +101,16 @@ def test_more_copies_than_are_looked_at_are_still_one_group(tmp_path: Path) -> N
     records = [nodule(f"n{i:03}", f"p{i}") for i in range(160)]
     pairs = found(make_store(tmp_path / "s", records, images))
     assert {i for pair in pairs for i in pair} == {f"n{i:03}" for i in range(120, 160)}
+
+
+def test_many_crops_are_compared_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fingerprints in a file and blocks of few rows give what memory gives."""
+    rng = np.random.default_rng(0)
+    images = np.stack([texture(k) for k in range(150)])
+    images[140:] = images[:10] + rng.normal(0, 5, images[:10].shape).astype(np.int16)
+    store = make_store(tmp_path / "store", [nodule(f"{k:03}", f"p{k:03}") for k in range(150)], images)
+    whole = alike(store)
+    assert {(pair.first, pair.second) for pair in whole} >= {(k, 140 + k) for k in range(10)}
+    monkeypatch.setattr(alike_module, "MOST_BYTES", 4 * 150 * 7)
+    assert isinstance(alike_module._room((150, 16, 16, 16)), np.memmap)
+    assert alike(store) == whole

@@ -20,6 +20,7 @@ from toolkit.preprocess.plan import (
     extend_plan,
     own_shards,
 )
+from toolkit.store.format import canonical_json, digest
 
 ids = st.lists(st.uuids().map(str), unique=True, max_size=60)
 
@@ -68,3 +69,14 @@ def test_a_key_changes_with_whatever_changes_the_result() -> None:
         case_key(case, Settings(), IdKey(b"l")),
     ]
     assert len({base, *others}) == 8
+
+
+def test_a_key_is_the_digest_of_canonical_json() -> None:
+    settings, id_key = Settings(size=48, margin=3), IdKey(b"secret")
+    case = Case('c \u00e4 "', "p", "", None, digest="abc", split="val")
+    value = {
+        "input": case.digest,
+        "settings": settings.resolved(),
+        "ids": [id_key.hash("case", case.case_id), id_key.hash("patient", case.patient_id), case.split],
+    }
+    assert case_key(case, settings, id_key) == digest(canonical_json(value))
