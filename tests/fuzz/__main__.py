@@ -5,6 +5,7 @@ behind it. Findings lie in the folder of ``--findings``, as small as they could 
 """
 
 import argparse
+import contextlib
 import json
 import struct
 import subprocess
@@ -15,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.child import ended
 from tests.fuzz.targets import TARGETS
 
 SILENT_SECONDS = 60  # a child that stays on one input for longer is ended: 5 s of its own time have passed
@@ -68,49 +70,38 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> dict[str, Any]:
             if at is None or process.returncode > 0:
                 raise SystemExit(f"{name}: the child ended with {process.returncode} before it read")
             data = TARGETS[name].inputs(folder / "seeds").number(at, seed)
-            found.setdefault(f"child ended with {process.returncode}", data)
+            found.setdefault(ended(process.returncode), data)
             codes[f"died {process.returncode}"] += 1
             done = at + 1
         told = folder / "found.jsonl"
         for text in told.read_text().splitlines() if told.exists() else ():
             value = json.loads(text)
             found.setdefault(value["finding"], bytes.fromhex(value["data"]))
-            keep(findings / name, value["finding"], value["trace"].encode(), ".txt")
+            keep(findings / name, value["finding"], value["trace"].encode(errors="backslashreplace"), ".txt")
         for finding, data in found.items():
-            keep(findings / name, finding, smaller(name, data, finding, folder), ".bin")
+            shrink(name, keep(findings / name, finding, data, ".bin"), finding, folder)
     seconds = time.perf_counter() - start
-    return {"target": name, "tried": inputs, "seconds": round(seconds, 1), "found": sorted(found), "codes": codes}
+    return {
+        "target": name,
+        "tried": inputs,
+        "seconds": round(seconds, 1),
+        "found": sorted(found),
+        "codes": codes,
+    }
 
 
-def keep(folder: Path, finding: str, data: bytes, suffix: str) -> None:
+def keep(folder: Path, finding: str, data: bytes, suffix: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ("".join(c if c.isalnum() else "_" for c in finding) + suffix)).write_bytes(data)
+    path = folder / ("".join(c if c.isalnum() else "_" for c in finding) + suffix)
+    path.write_bytes(data)
+    return path
 
 
-def smaller(name: str, data: bytes, finding: str, folder: Path, tries: int = 40) -> bytes:
-    """Return a part of an input that still shows the finding."""
-    size, attempts = len(data) // 2, 0
-    while size >= 1 and attempts < tries:
-        for at in range(0, len(data), size):
-            attempts += 1
-            less = data[:at] + data[at + size :]
-            (folder / "less").write_bytes(less)
-            process = child(name, str(folder / "less"), "file", 0, folder)
-            try:
-                out, _ = process.communicate(timeout=SILENT_SECONDS)
-                same = json.loads(out or "{}").get("finding") == finding
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                same = True
-            if same or f"child ended with {process.returncode}" == finding:
-                data = less
-                break
-            if attempts >= tries:
-                break
-        else:
-            size //= 2
-    return data
+def shrink(name: str, path: Path, finding: str, folder: Path) -> None:
+    """Cut a saved input down in place, for a minute at most."""
+    words = [sys.executable, "-m", "tests.fuzz.child", name, str(path), "smaller", finding, str(folder)]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(words, stderr=subprocess.DEVNULL, timeout=SILENT_SECONDS, check=False)
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """The process that reads: limited in memory and time, it writes down which input it is on and what it finds.
 
-``python -m tests.fuzz.child TARGET FIRST STOP SEED FOLDER`` tries the inputs FIRST to STOP - 1, or the file
-FIRST where STOP is ``file``. FOLDER gets ``now`` (the number that is being tried), ``tried`` and a line of
-``found.jsonl`` for each finding. A finding does not end it; whatever ends it is a finding of its parent's.
+``python -m tests.fuzz.child TARGET FIRST STOP SEED FOLDER`` tries the inputs FIRST to STOP - 1. FOLDER gets
+``now`` (the number that is being tried) and a line of ``found.jsonl`` for each finding. A finding does not
+end it; whatever ends it is a finding of its parent's.
+``python -m tests.fuzz.child TARGET FILE smaller FINDING FOLDER`` cuts from a file what its finding can spare.
 """
 
 import json
 import mmap
+import os
 import resource
 import signal
 import struct
@@ -95,6 +97,45 @@ def run(target: Target, folder: Path, numbers: range, seed: int) -> dict[str, An
     }
 
 
+def alone(target: Target, read: Read, data: bytes) -> str:
+    """Read one input in a process of its own; return its finding, or nothing."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(2 * int(SECONDS))  # native code that hangs hears nothing else
+        with limits(target):
+            _, error = attempt(read, data)
+        os.write(theirs, b"" if error is None else where(error).encode()[:1000])
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return said if code == 0 else ended(code)
+
+
+def ended(code: int) -> str:
+    """Name the finding of a process that ended with a code, negative for a signal."""
+    return f"the process ended with {code}"
+
+
+def smaller(target: Target, read: Read, data: bytes, finding: str, tries: int = 400) -> bytes:
+    """Return what is left of an input when parts that its finding can spare are cut out, halves first."""
+    size = len(data) // 2
+    while size and tries:
+        at = 0
+        while at < len(data) and tries:
+            tries -= 1
+            less = data[:at] + data[at + size :]
+            if alone(target, read, less) == finding:
+                data = less
+            else:
+                at += size
+        size //= 2
+    return data
+
+
 def _new(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -103,12 +144,9 @@ def _new(folder: Path) -> Path:
 def main() -> None:
     name, first, stop, seed, place = sys.argv[1:]
     target, folder = TARGETS[name], Path(place)
-    if stop == "file":
+    if stop == "smaller":
         read = target.reader(_new(folder / "work"))
-        data = Path(first).read_bytes()
-        with limits(target):
-            code, error = attempt(read, data)
-        print(json.dumps({"code": code, "finding": "" if error is None else where(error)}))
+        Path(first).write_bytes(smaller(target, read, Path(first).read_bytes(), seed))
         return
     print(json.dumps(run(target, folder, range(int(first), int(stop)), int(seed))))
 

@@ -176,7 +176,10 @@ def segmentation(kind: str, syntax: str | None = None) -> Dataset:
         frame, at, which, drawn, source = Dataset(), Dataset(), Dataset(), Dataset(), Dataset()
         at.ImagePositionPatient = [float(v) for v in place]
         which.ReferencedSegmentNumber = 1 + k // 2
-        source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.3.{k + 1}"
+        source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = (
+            "1.2.840.10008.5.1.4.1.1.2",
+            f"1.2.3.{k + 1}",
+        )
         drawn.SourceImageSequence = [source]
         frame.PlanePositionSequence, frame.SegmentIdentificationSequence = [at], [which]
         frame.DerivationImageSequence = [drawn]

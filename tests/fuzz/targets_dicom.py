@@ -36,7 +36,9 @@ TAGS = tuple(
     )
 )
 TOKENS = (*SYNTAX_WORDS, *TAGS, b"SQ\0\0", b"UN\0\0", b"OB\0\0", b"DS", b"IS", b"US\x02\0", b"\\", b"\0" * 8)
-JPEG_TOKENS = tuple(bytes.fromhex(t) for t in ("ffd8", "ffd9", "ffc0", "ffc3", "ffc4", "ffda", "ffdd", "ff01"))
+JPEG_TOKENS = tuple(
+    bytes.fromhex(t) for t in ("ffd8", "ffd9", "ffc0", "ffc3", "ffc4", "ffda", "ffdd", "ff01")
+)
 J2K_TOKENS = tuple(
     bytes.fromhex(t) for t in ("ff4fff51", "ff52", "ff5c", "ff90", "ff93", "ffd9", "ff50", "ff53", "ff55")
 )
@@ -143,7 +145,9 @@ def _pixel_target(
 def _lidc(folder: Path) -> Sequence[Seed]:
     sop = [f"1.2.3.{k + 1}" for k in range(made.SHAPE[0])]
     one = nodule("n1", roi(SQUARE, -397.625, sop[1]), roi(SQUARE, -395.125, sop[2]))
-    hole = nodule("n2", roi(SQUARE, -397.625, sop[1]), roi([(3, 3), (4, 3), (4, 4), (3, 3)], 0, sop[1], "FALSE"))
+    hole = nodule(
+        "n2", roi(SQUARE, -397.625, sop[1]), roi([(3, 3), (4, 3), (4, 4), (3, 3)], 0, sop[1], "FALSE")
+    )
     small = message(session(one, point_mark("p")), session(hole))
     seeds = [Seed("small", small.encode()), Seed("other", message(session(one)).encode())]
     real = real_files(".xml", archive="lidc_idri_xml_1318.tar.xz", most=3)

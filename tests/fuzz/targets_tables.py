@@ -24,7 +24,20 @@ from toolkit.store.format import canonical_json, digest, sealed, sealed_lines
 from toolkit.store.scans import scan_notes, source_spacing
 from toolkit.store.verify import verify
 
-CSV = (b",", b"\n", b"\r\n", b'"', b'""', b"\xef\xbb\xbf", b"\0", b"\xff", b";", b"\t", b"a" * 140000, b",,,,")
+CSV = (
+    b",",
+    b"\n",
+    b"\r\n",
+    b'"',
+    b'""',
+    b"\xef\xbb\xbf",
+    b"\0",
+    b"\xff",
+    b";",
+    b"\t",
+    b"a" * 140000,
+    b",,,,",
+)
 NPY_TOKENS = (
     *(b"\x93NUMPY\x01\0", b"\x93NUMPY\x02\0", b"\x93NUMPY\x03\0", b"PK\x03\x04", b"'|O'", b"'<i8'", b"True"),
     *(b"(((((" * 200, b"9" * 30, b"-1", b"{'a': ", b"\\", b"'''", b"__import__('os')", b"[('a','<i2')]"),
@@ -221,7 +234,21 @@ def _safetensors(seed: Seed, rng: Random, tokens: Sequence[bytes], others: Seque
     header = json.loads(seed.data[8 : 8 + size])
     if rng.random() < 0.5:
         name = rng.choice([name for name in header if name != "__metadata__"])
-        words = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "C64", "I64", "BOOL", "U16", "x")
+        words = (
+            "F64",
+            "F32",
+            "F16",
+            "BF16",
+            "F8_E4M3",
+            "F8_E5M2",
+            "F8_E8M0",
+            "F4",
+            "C64",
+            "I64",
+            "BOOL",
+            "U16",
+            "x",
+        )
         header[name]["dtype"] = rng.choice(words)
     else:
         header = damaged_json(header, rng)

@@ -19,7 +19,20 @@ NIFTI_HOT = tuple((at, 2) for at in range(40, 56, 2)) + tuple((at, 4) for at in 
 NIFTI_HOT += ((70, 2), (72, 2), (123, 1 * 2), (252, 2), (254, 2), *((at, 4) for at in range(76, 108, 4)))
 NIFTI_HOT += tuple((at, 4) for at in range(256, 328, 4))
 SMALL = canonical_geometry((4, 5, 6), turn=small_turn()).affine
-TEXT = (b"\n", b"\n\n", b"=", b": ", b" ", b"\0", b"LIST", b"LOCAL", b"../x", b"/etc/hostname", b"%d", b"\xff")
+TEXT = (
+    b"\n",
+    b"\n\n",
+    b"=",
+    b": ",
+    b" ",
+    b"\0",
+    b"LIST",
+    b"LOCAL",
+    b"../x",
+    b"/etc/hostname",
+    b"%d",
+    b"\xff",
+)
 META = (
     *(b"NDims = 4", b"NDims = 99999", b"CompressedData = True", b"BinaryData = False", b"HeaderSize = -1"),
     *(b"ElementType = MET_DOUBLE", b"ElementType = MET_CHAR", b"ElementByteOrderMSB = True", b"DimSize = "),
@@ -28,7 +41,15 @@ META = (
 NRRD = (
     *(b"encoding: gzip\n", b"encoding: raw\n", b"type: double\n", b"type: block\n", b"dimension: 4\n"),
     *(b"sizes: ", b"byte skip: -1\n", b"line skip: 1\n", b"data file: ", b"endian: big\n", b"none"),
-    *(b"space: RAS\n", b"space dimension: 3\n", b"spacings: nan nan nan\n", b"units: ", b"kinds: ", b"(1,", b")"),
+    *(
+        b"space: RAS\n",
+        b"space dimension: 3\n",
+        b"spacings: nan nan nan\n",
+        b"units: ",
+        b"kinds: ",
+        b"(1,",
+        b")",
+    ),
     *(b"space directions: none none none\n", b"key:=value\n", b"space origin: (0,0,0)\n", b"thicknesses: "),
 )
 
@@ -62,7 +83,9 @@ def _itk(*names: str) -> Callable[[Path], Sequence[Seed]]:
         values = np.maximum(phantom((4, 5, 6)), 0)
         types = (np.int16, np.uint8, np.float32)
         made = [
-            Seed(f"{name}-{np.dtype(kind)}", write_itk(folder / name, values.astype(kind), SMALL).read_bytes())
+            Seed(
+                f"{name}-{np.dtype(kind)}", write_itk(folder / name, values.astype(kind), SMALL).read_bytes()
+            )
             for name in names
             for kind in types
         ]
@@ -77,8 +100,12 @@ def _nifti(folder: Path) -> Sequence[Seed]:
 
     values = np.maximum(phantom((4, 5, 6)), 0)
     made = []
-    for k, fields in enumerate(({}, {"sform": 0, "qform": 1}, {"qform": 1, "scl_slope": 2.0, "scl_inter": -3})):
-        path = write_nifti(folder / "a.nii", values.astype((np.int16, np.uint8, np.float64)[k]), SMALL, **fields)
+    for k, fields in enumerate(
+        ({}, {"sform": 0, "qform": 1}, {"qform": 1, "scl_slope": 2.0, "scl_inter": -3})
+    ):
+        path = write_nifti(
+            folder / "a.nii", values.astype((np.int16, np.uint8, np.float64)[k]), SMALL, **fields
+        )
         made.append(Seed(f"nifti1-{k}", path.read_bytes(), NIFTI_HOT))
     two = nib.Nifti2Image(values.T, np.diag([0.5, 0.75, 2.5, 1]))
     nib.save(two, folder / "b.nii")
@@ -118,7 +145,9 @@ def _packed_after(mark: bytes, pack: Callable[[bytes], bytes]) -> Callable[[byte
     return packed
 
 
-def _with(word: bytes, new: bytes, seeds: Callable[[Path], Sequence[Seed]]) -> Callable[[Path], Sequence[Seed]]:
+def _with(
+    word: bytes, new: bytes, seeds: Callable[[Path], Sequence[Seed]]
+) -> Callable[[Path], Sequence[Seed]]:
     return lambda folder: [s._replace(data=s.data.replace(word, new)) for s in seeds(folder)]
 
 
