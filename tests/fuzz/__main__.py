@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [TARGET ...] --inputs 100000``: damage valid files and read them, in child processes.
+"""``python -m tests.fuzz [TARGET ...] --inputs 100000``: damage valid files and read them in child processes.
 
 A child that dies or hangs costs the input that it was on, which is named and saved; another one goes on
 behind it. Findings lie in the folder of ``--findings``, as small as they could be made.
@@ -116,7 +116,6 @@ def main() -> None:
     for name in told.targets or TARGETS:
         result = fuzz(name, told.inputs, told.seed, told.findings)
         failed |= bool(result["found"])
-        print(json.dumps(result), flush=True)
         if told.record:
             with told.record.open("a") as out:
                 out.write(json.dumps(result) + "\n")

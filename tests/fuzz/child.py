@@ -148,7 +148,6 @@ def main() -> None:
         read = target.reader(_new(folder / "work"))
         Path(first).write_bytes(smaller(target, read, Path(first).read_bytes(), seed))
         return
-    print(json.dumps(run(target, folder, range(int(first), int(stop)), int(seed))))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def hot_places(data: bytes) -> Hot:
             if length == 2:
                 found.append((begin, 2))
             at = begin if length == 0xFFFFFFFF or data[at + 4 : at + 6] == b"SQ" else begin + length
-    except Exception:  # noqa: BLE001  # hints only
+    except Exception:  # hints only
         pass
     return tuple((place, width) for place, width in found if place + width <= len(data))
 

@@ -66,7 +66,7 @@ class Inputs:
         return self.target.packed(data, rng)
 
 
-class OverMemory(Exception):
+class OverMemoryError(Exception):
     """A reader asked for more memory than the cap and hid it in a refusal."""
 
 
@@ -78,7 +78,7 @@ def outcome(read: Read, data: bytes) -> str:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, MemoryError):
-                raise OverMemory(str(error)) from error
+                raise OverMemoryError(str(error)) from error
             cause = cause.__cause__ or cause.__context__
         error.problem.public.encode()  # what a store or a terminal cannot take
         return error.problem.code

@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-
-import numpy as np
 
 from tests.fuzz.mutate import Seed, damaged, damaged_json
 from tests.fuzz.target import Read, Target
@@ -19,8 +16,9 @@ from toolkit.archive.luna16 import read_luna16, sniff_luna16
 from toolkit.archive.manifest import read_manifest
 from toolkit.loading.split import Partition, Split
 from toolkit.loading.split_file import read_split, write_split
+from toolkit.preprocess.plan import extend_plan, read_plan
 from toolkit.store import Store
-from toolkit.store.format import canonical_json, digest, sealed, sealed_lines
+from toolkit.store.format import canonical_json, digest, sealed, sealed_lines, shard_name
 from toolkit.store.scans import scan_notes, source_spacing
 from toolkit.store.verify import verify
 
@@ -141,6 +139,22 @@ def _store_reader(part: str) -> Callable[[Path], Read]:
         return read
 
     return reader
+
+
+def _plan_seeds(folder: Path) -> Sequence[Seed]:
+    lines = [{"shard": shard_name(k), "cases": [f"c{2 * k}", f"c{2 * k + 1}"]} for k in range(3)]
+    return [Seed("plan", sealed_lines(lines))]
+
+
+def _plan_reader(folder: Path) -> Read:
+    path = _store(folder).path
+
+    def read(data: bytes) -> None:
+        (path / "plan.jsonl").write_bytes(data)
+        list(verify(path))
+        extend_plan(read_plan(path), ["c1", "c7", "c8"])
+
+    return read
 
 
 def _split_seeds(folder: Path) -> Sequence[Seed]:
@@ -271,6 +285,7 @@ def table_targets() -> list[Target]:
         Target("index-cache", _index_seeds, _index_reader, native=True),
         sealed_target("store-json", _store_files("store.json"), _store_reader("store.json")),
         sealed_target("store-ledger", _store_files(ledger), _store_reader(ledger)),
+        sealed_target("store-plan", _plan_seeds, _plan_reader),
         Target("store-shard", _store_files(images), _store_reader(images), NPY_TOKENS),
         sealed_target("model-json", _model_seeds("model.json"), _model_reader("model.json"), memory_mib=2048),
         Target(

@@ -18,7 +18,7 @@ from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.region_rule import RegionRule
 from toolkit.preprocess.identity import IdKey
 from toolkit.store.files import write_atomic
-from toolkit.store.format import canonical_json, digest, sealed_lines, shard_name, unseal_lines
+from toolkit.store.format import canonical_json, damaged, digest, sealed_lines, shard_name, unseal_lines
 
 STAGE_VERSION = 1  # part of every key: raise it when the same input would give other bytes
 CASES_PER_SHARD = 8
@@ -111,11 +111,23 @@ def case_key(case: Case, settings: Settings, id_key: IdKey) -> str:
 
 
 def read_plan(store: Path) -> list[PlannedShard]:
-    """Return the plan that a store holds; empty where it has none."""
+    """Return the plan that a store holds; empty where it has none.
+
+    Raises `StoreError` E-STORE-003 where it is damaged, or its names are none that `shard_name` gives: they
+    become file names.
+    """
     path = store / "plan.jsonl"
     if not path.exists():
         return []
-    return [PlannedShard(value["shard"], tuple(value["cases"])) for value in unseal_lines(path)]
+    try:
+        plan = [PlannedShard(value["shard"], tuple(value["cases"])) for value in unseal_lines(path)]
+    except (KeyError, TypeError) as error:
+        raise damaged(path, "a line without shard and cases") from error
+    if not all(type(case_id) is str for shard in plan for case_id in shard.case_ids):
+        raise damaged(path, "ids of cases that are no text")
+    if [shard.name for shard in plan] != [shard_name(number) for number in range(len(plan))]:
+        raise damaged(path, "names that are no shard's, or not in order")
+    return plan
 
 
 def extend_plan(plan: Sequence[PlannedShard], case_ids: Sequence[str]) -> list[PlannedShard]:

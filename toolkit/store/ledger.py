@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError
+from toolkit.store.believed import check_entry
 from toolkit.store.files import write_atomic
 from toolkit.store.format import (
     CSV_COLUMNS,
@@ -16,6 +17,7 @@ from toolkit.store.format import (
     Nodule,
     array_bytes,
     csv_line,
+    damaged,
     images_path,
     ledger_path,
     masks_path,
@@ -60,8 +62,17 @@ class Entry:
 
 def read_ledger(store: Path, shard: str) -> list[Entry]:
     """Read a shard's ledger; raises `StoreError` E-STORE-003 where it is damaged."""
-    values = unseal_lines(ledger_path(store, shard))
-    return [Entry(**{**value, "nodules": tuple(value["nodules"])}) for value in values]
+    path = ledger_path(store, shard)
+    return [_entry(value, path) for value in unseal_lines(path)]
+
+
+def _entry(value: Mapping[str, Any], path: Path) -> Entry:
+    """Return a line of a ledger as what it says; raises as `read_ledger` does."""
+    check_entry(value, path)
+    try:
+        return Entry(**{**value, "nodules": tuple(value["nodules"])})
+    except TypeError as error:
+        raise damaged(path, "a line with a field that is missing or unknown") from error
 
 
 def committed(store: Path) -> list[str]:

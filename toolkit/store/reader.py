@@ -165,8 +165,10 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise damaged(path, "missing") from error
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy raises nearly anything on a malformed header
         raise damaged(path, "not a NumPy array of the size that it declares") from error
+    if not isinstance(array, np.ndarray):  # a zip file, which NumPy opens as well
+        raise damaged(path, "an archive of arrays", "one array")
     if array.dtype != dtype or array.shape != shape:
         raise damaged(path, f"{array.dtype} {array.shape}", f"{dtype} {shape}")
-    return array  # type: ignore[no-any-return]
+    return array
