@@ -162,8 +162,9 @@ def to_hu(values: NDArray[Any], stored: StoredArray) -> NDArray[np.int16]:
         if values.dtype.kind == "f":
             bad += hu.size - int(np.count_nonzero(np.isfinite(hu)))
         if not bad:
-            hu *= stored.slope
-            hu += stored.intercept
+            with np.errstate(over="ignore"):  # infinite, and clipped
+                hu *= stored.slope
+                hu += stored.intercept
             target[...] = np.clip(np.rint(hu, out=hu), AIR_HU, MAX_HU, out=hu)
     if bad:
         measured = f"{bad} of {values.size} voxels are NaN or infinite"
