@@ -214,11 +214,16 @@ class Problem:
         )
         head = f"{self.what}: {numbers}" if numbers else self.what
         action = self.action[:1].upper() + self.action[1:]
-        return ". ".join(part.rstrip(".") for part in (head, action) if part) + "."
+        return _encodable(". ".join(part.rstrip(".") for part in (head, action) if part) + ".")
 
     def __str__(self) -> str:
         where = f" [{', '.join(self.files)}]" if self.files else ""
-        return f"{self.code} {self.public}{where}"
+        return f"{self.code} {self.public}{_encodable(where)}"
+
+
+def _encodable(text: str) -> str:
+    """Return a text that every file and terminal takes: names and headers may hold half of a character."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class ToolkitError(Exception):

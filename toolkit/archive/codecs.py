@@ -36,6 +36,7 @@ DECODED = JPEG | JPEG_LS | JPEG_2000 | {RLE}
 MAX_FRAME_BYTES = 1 << 27  # 8192 x 8192 pixels of 16 bits
 
 _PLUGINS = {**dict.fromkeys(JPEG_LS, "pyjpegls"), **dict.fromkeys(JPEG_2000, "pylibjpeg"), RLE: "pydicom"}
+_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xDA)))  # TEM, RST, SOI, EOI: no length follows
 _FRAME_MARKERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # SOF of JPEG and JPEG-LS
 _QUIET = threading.Lock()
 
@@ -81,7 +82,7 @@ def decode_frame(data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:
         _check(stream_of(data), layout)
     if syntax in JPEG_LS and not data.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise CodecError("a codestream without an end")  # CharLS would search for it for seconds
-    if layout.rows * layout.columns * layout.bits_allocated // 8 > MAX_FRAME_BYTES:
+    if layout.rows * layout.columns * max(8, layout.bits_allocated) // 8 > MAX_FRAME_BYTES:
         raise CodecError(f"a frame of more than {MAX_FRAME_BYTES >> 20} MiB")
     try:
         with warnings.catch_warnings(), _quiet():
@@ -106,7 +107,7 @@ def _check(stream: Stream, layout: Layout) -> None:
 def stream_of(data: bytes) -> Stream:
     """Read a frame's own size: SIZ of JPEG 2000 (T.800 A.5.1), SOF of JPEG and JPEG-LS (T.81 B.2.2)."""
     try:
-        start = data.find(b"\xff\x4f\xff\x51") if not data.startswith(b"\xff\xd8") else -1
+        start = _codestream(data)
         if start >= 0:
             x1, y1, x0, y0 = struct.unpack_from(">4I", data, start + 8)
             (components, bits) = struct.unpack_from(">HB", data, start + 40)
@@ -114,7 +115,7 @@ def stream_of(data: bytes) -> Stream:
         at = 2
         while data.startswith(b"\xff\xd8"):
             mark, code, length = struct.unpack_from(">BBH", data, at)
-            if mark != 0xFF:
+            if mark != 0xFF or code in _BARE_MARKERS:  # decoders would skip it and see another frame
                 break
             if code in _FRAME_MARKERS:
                 bits, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
@@ -123,6 +124,22 @@ def stream_of(data: bytes) -> Stream:
     except struct.error:
         pass
     raise CodecError("no codestream")
+
+
+def _codestream(data: bytes) -> int:
+    """Return where a JPEG 2000 codestream begins, bare or in the first jp2c box of a JP2 file; -1 without.
+
+    Only what OpenJPEG itself will read counts: another box may hold a decoy of another size.
+    """
+    at = 0
+    if data.startswith(b"\x00\x00\x00\x0cjP  \r\n\x87\n"):
+        while data[at + 4 : at + 8] != b"jp2c":
+            (length,) = struct.unpack_from(">I", data, at)
+            if length < 8:  # the last box, or one beyond 4 GiB
+                return -1
+            at += length
+        at += 8
+    return at if data[at : at + 4] == b"\xff\x4f\xff\x51" else -1
 
 
 def _gdcm(data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:

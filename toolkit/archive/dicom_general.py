@@ -27,6 +27,7 @@ from toolkit.archive.dicom_fields import (
     text_of,
     trim,
 )
+from toolkit.archive.files import bounded
 from toolkit.errors import InputError, Problem
 
 
@@ -72,9 +73,9 @@ def pydicom_header(path: Path) -> SliceHeader:
     import pydicom
 
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), bounded(path) as file:
             warnings.simplefilter("ignore")
-            if DEFLATED.encode() in file.read(1024):  # pydicom would inflate it without bound
+            if meta_group(file)[1] == DEFLATED:  # pydicom would inflate it without bound
                 raise ValueError("deflated, without a preamble")
             file.seek(0)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
@@ -91,6 +92,19 @@ def pydicom_header(path: Path) -> SliceHeader:
     except Exception as error:  # pydicom raises nearly anything on malformed files
         raise _unreadable(path, error) from error
     return SliceHeader(**found)
+
+
+def meta_group(file: BinaryIO) -> tuple[int, str]:
+    """Return where the data set begins, and the transfer syntax, as `pydicom.dcmread` will see them.
+
+    Raises whatever pydicom raises on a malformed file.
+    """
+    from pydicom.filereader import _read_file_meta_info, read_preamble  # private: nothing else sees the same
+
+    file.seek(0)
+    read_preamble(file, force=True)
+    meta = _read_file_meta_info(file)
+    return file.tell(), str(meta.get("TransferSyntaxUID", ""))
 
 
 def _pixel_place(file: BinaryIO, end: int, syntax: str) -> dict[str, int]:
@@ -119,7 +133,8 @@ def sequences(path: Path, header: SliceHeader, keywords: list[str]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if header.transfer_syntax != DEFLATED:
-            return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=keywords)
+            with bounded(path) as file:
+                return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=keywords)
         with path.open("rb") as file:
             at, _ = file_meta(file.read(WHOLE_HEADER))
         stream = BytesIO(inflate_raw(str(path), at, header.pixel_offset))

@@ -20,6 +20,7 @@ from toolkit.archive.dicom_fields import (
     SliceHeader,
     file_meta,
 )
+from toolkit.archive.files import Bounded
 from toolkit.archive.hu import below_table, hu_table, reinterpret
 from toolkit.errors import InputError, Problem
 
@@ -129,7 +130,8 @@ def read_rows(
                 at, _ = file_meta(file.read(WHOLE_HEADER))
                 data = inflate_raw(path, at, count, skip)
             else:
-                return _decode(path, file, header)[first:last]
+                with Bounded(file) as whole:
+                    return _decode(path, whole, header)[first:last]
     except OSError as error:
         problem = Problem(
             "E-FILE-005", "file cannot be read", error.strerror or "", files=(path,), transient=True
@@ -143,11 +145,12 @@ def read_rows(
 
 def _decode(path: str, file: IO[bytes], header: SliceHeader) -> NDArray[Any]:
     """Decode a whole slice; unsigned patterns (rows, columns)."""
+    allocated = int(header.bits_allocated or 16)
     layout = Layout(
         int(header.rows or 0),
         int(header.columns or 0),
-        int(header.bits_allocated or 16),
-        int(header.bits_stored or 16),
+        allocated,
+        min(int(header.bits_stored or allocated), allocated),  # as in `hu_rule`; GDCM aborts on more
         bool(header.signed),
     )
     try:

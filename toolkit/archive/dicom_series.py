@@ -103,6 +103,11 @@ def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomS
     Returns the series and notes on what was read in spite of a blemish. Raises `InputError` with
     E-DCM-*, E-GEO-*, E-HU-* or E-FILE-002 where it cannot be trusted.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are refused with what they are
+        return _build(files, rules)
+
+
+def _build(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomSeries, tuple[Problem, ...]]:
     for file in files:
         check_slice(file)
     files = sorted(files, key=_order)  # names mean nothing

@@ -1,7 +1,10 @@
 """Opening and inflating single files: every way they can fail becomes a refusal with a code."""
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EFBIG
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -12,6 +15,7 @@ from toolkit.errors import InputError, Problem
 Compression = Literal["gzip", "zlib"]
 
 CHUNK_BYTES = 1 << 18
+MAX_TABLE_BYTES = 256 << 20  # a line for each of a million nodules
 _WRAPPERS = {"gzip": igzip_lib.DECOMP_GZIP, "zlib": igzip_lib.DECOMP_ZLIB}
 _CORRUPT: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # the stub names an instance
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -33,6 +37,28 @@ def shown(value: object) -> str:
     """Return a header value for a message: printable ASCII, at most 40 characters."""
     text = "".join(c if " " <= c <= "~" else "?" for c in str(value)[:41])
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+class Bounded(io.BufferedReader):
+    """A file that is never asked for more than it holds.
+
+    Python allocates what a read asks for before it looks at the file, and pydicom asks for what a header
+    declares: four bytes would cost four gigabytes.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._bytes = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes, or all that are left."""
+        left = max(0, self._bytes - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def bounded(path: str | Path) -> Bounded:
+    """Open a file for a parser that believes lengths; OSError where the system refuses."""
+    return Bounded(io.FileIO(path))
 
 
 @contextmanager
@@ -57,6 +83,18 @@ def read_prefix(path: str, size: int, offset: int = 0) -> bytes:
     with readable(path) as file:
         file.seek(offset)
         return file.read(size)
+
+
+def table_text(path: Path) -> str:
+    """Return the text of a table that a person made; the size of a file is looked at before it is read.
+
+    Raises OSError where the system refuses or it has more than 256 MiB, UnicodeDecodeError where it
+    is not UTF-8.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_TABLE_BYTES:
+            raise OSError(EFBIG, f"more than {MAX_TABLE_BYTES >> 20} MiB")
+        return file.read(MAX_TABLE_BYTES).decode("utf-8-sig")
 
 
 def inflate_prefix(path: str, size: int) -> bytes:

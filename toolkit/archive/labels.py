@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.archive.case import Case, Finding, ToldLabel
+from toolkit.archive.files import table_text
 from toolkit.archive.geometry import Geometry
 from toolkit.errors import InputError, Problem, UsageError
 
@@ -49,7 +50,7 @@ def read_labels(path: Path) -> LabelTable:
     Raises `UsageError` E-CSV-001, E-CSV-002 or E-CSV-003 as a manifest does.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = table_text(path)
         table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         header = [LUNA16_NAMES.get(name.strip(), name.strip()) for name in table.fieldnames or ()]
         table.fieldnames = header

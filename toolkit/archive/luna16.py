@@ -6,12 +6,13 @@ neither a diameter nor a malignancy, and most of them are no nodules.
 """
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from toolkit.archive.case import Point
-from toolkit.archive.files import readable, refusal
+from toolkit.archive.files import readable, refusal, table_text
 from toolkit.errors import InputError
 
 Kind = Literal["annotations", "candidates"]
@@ -47,18 +48,21 @@ def read_luna16(path: Path, kind: Kind) -> list[LunaRow]:
     """
     rows: list[LunaRow] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.reader(file, strict=True)
-            next(table)
-            for line in table:
-                if line:
-                    rows += _row(line, kind)
-    except (ValueError, csv.Error) as error:  # a UnicodeDecodeError is a ValueError
+        text = table_text(path)
+    except UnicodeDecodeError as error:
+        raise _refused("a line", "UTF-8 text", path) from error
+    except OSError as error:
+        raise refusal("E-FILE-005", "file cannot be read", error.strerror or "", path=str(path)) from error
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        next(table, None)
+        for line in table:
+            if line:
+                rows += _row(line, kind)
+    except (ValueError, csv.Error) as error:
         where = f"line {table.line_num}"
         expected = f"{', '.join(_PLACE)} and a {'diameter' if kind == 'annotations' else 'class 0 or 1'}"
         raise _refused(where, expected, path) from error
-    except OSError as error:
-        raise refusal("E-FILE-005", "file cannot be read", error.strerror or "", path=str(path)) from error
     return rows
 
 

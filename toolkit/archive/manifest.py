@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.archive.case import Case
+from toolkit.archive.files import table_text
 from toolkit.errors import Problem, UsageError
 
 REQUIRED = ("case_id", "patient_id", "image")
@@ -43,7 +44,7 @@ def read_manifest(path: Path) -> dict[str, list[Row]]:
     wrong value (all of them listed, with their lines), E-CSV-004 where rows contradict each other.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = table_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from errno import EINVAL
 from io import BytesIO
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from toolkit.archive.dicom_fields import BIG_ENDIAN, DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
-from toolkit.archive.files import refusal
+from toolkit.archive.dicom_general import meta_group
+from toolkit.archive.files import bounded, refusal
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
@@ -93,7 +93,7 @@ def opened(path: str) -> Iterator[Opened]:
     import pydicom
     from pydicom.filereader import read_dataset
 
-    with Path(path).open("rb") as file:
+    with bounded(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
         inflated = _inflated(file, path)
@@ -109,14 +109,11 @@ def opened(path: str) -> Iterator[Opened]:
 
 def _inflated(file: BinaryIO, path: str) -> bytes | None:
     """Return the data set of a deflated file (PS3.5 A.5), or None where it is not deflated."""
-    from pydicom.filereader import read_file_meta_info
-
-    head = file.read(132)
-    meta: Any = read_file_meta_info(path) if head[128:] == b"DICM" else {}
-    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+    at, syntax = meta_group(file)
+    if syntax != DEFLATED:
         file.seek(0)
         return None
-    file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+    file.seek(at)
     member = zlib.decompressobj(-zlib.MAX_WBITS)
     data = member.decompress(file.read(), _MAX_INFLATED)
     if member.unconsumed_tail:

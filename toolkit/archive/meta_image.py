@@ -15,6 +15,7 @@ from toolkit.archive.volume_header import VolumeHeader, check_shape, grid, make_
 from toolkit.errors import Problem
 
 MAX_HEADER_BYTES = 1 << 20
+MAX_DIMENSIONS = 10  # MetaIO's own; the matrix has the square of it
 
 # MET_LONG has four bytes in the format, whatever the machine.
 _TYPES = {
@@ -105,7 +106,7 @@ def _shape(fields: dict[str, str], path: str) -> tuple[int, int, int]:
     if fields.get("NDims") != str(len(sizes)):
         measured = f"NDims {shown(fields.get('NDims', 'missing'))}, {len(sizes)} sizes"
         raise refusal("E-FILE-003", "NDims and DimSize disagree", measured, path=path)
-    if len(sizes) < 3 or any(n != 1 for n in sizes[3:]):
+    if not 3 <= len(sizes) <= MAX_DIMENSIONS or any(n != 1 for n in sizes[3:]):
         raise refusal("E-VOL-001", "not a three-dimensional volume", f"sizes {shown(text)}", path=path)
     return sizes[0], sizes[1], sizes[2]
 

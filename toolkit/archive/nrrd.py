@@ -4,6 +4,7 @@ The format is described at https://teem.sourceforge.net/nrrd/format.html.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +93,9 @@ def _fields(path: str) -> tuple[Mapping[str, Any], bytes, bool]:
             "E-VOL-002", "the data is spread over several files", expected="one data file", path=path
         )
     try:
-        return nrrd.read_header(header.splitlines(keepends=True)), header, end is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pynrrd speaks of fields that are given twice
+            return nrrd.read_header(header.splitlines(keepends=True)), header, end is not None
     except (nrrd.NRRDError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise refusal("E-FILE-003", "the NRRD header cannot be read", path=path) from error
 

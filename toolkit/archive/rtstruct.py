@@ -133,7 +133,8 @@ def _draw(region: Region, grid: ImageGrid, path: str) -> Drawn:
     """Place the contours of one region and fill them slice by slice."""
     owner = np.repeat(np.arange(len(region.contours)), [len(c.points_lps_mm) for c in region.contours])
     points = np.concatenate([contour.points_lps_mm for contour in region.contours])
-    index = grid.geometry.to_nominal_index(points)
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite, and lies on no slice
+        index = grid.geometry.to_nominal_index(points)
     axis = grid.slice_axis if grid.slice_axis is not None else _flat_axis(index, owner)
     numbers = _slices(region, index[:, axis], owner, axis, grid, path)
     rows, columns = (a for a in range(3) if a != axis)

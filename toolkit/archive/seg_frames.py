@@ -1,6 +1,5 @@
 """Frames of a DICOM Segmentation as runs on the grid of the scan, one decoded at a time."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.dicom_fields import BIG_ENDIAN, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from toolkit.archive.codecs import DECODED, Layout, decode_frame
+from toolkit.archive.dicom_fields import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from toolkit.archive.dicom_seg import Frame, Segmentation
 from toolkit.archive.files import refusal, shown
 from toolkit.archive.geometry import Box
@@ -96,31 +96,28 @@ def _decoded(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]
     if seg.syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE):
         yield from _plain(seg, path)
         return
-    from pydicom.pixels import iter_pixels
-
-    if seg.syntax == BIG_ENDIAN or not _decodable(seg.syntax):
+    if seg.syntax not in DECODED:
         action = "the file is refused; write it anew without compression"
         measured = f"transfer syntax {shown(seg.syntax)}"
         raise refusal("E-DCM-003", "no decoder for the segmentation", measured, "", action, path)
-    numbers = [frame.number for frame in seg.frames]
-    frames = iter_pixels(path, indices=numbers) if numbers else iter(())
-    for frame in seg.frames:
-        with trusted("seg", path):
-            pixels = next(frames)
-            if pixels.shape != (seg.rows, seg.columns):
-                raise ValueError("unexpected size of a frame")
-        yield frame, pixels
+    yield from _compressed(seg, path)
 
 
-def _decodable(syntax: str) -> bool:
-    from pydicom.pixels import get_decoder
+def _compressed(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]]]:
+    """Yield compressed frames, each after its codestream was compared with the header."""
+    from pydicom.encaps import generate_frames
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a syntax that is no UID
-            return bool(get_decoder(syntax).is_available)
-    except (NotImplementedError, ValueError):
-        return False
+    wanted = {frame.number: frame for frame in seg.frames}
+    layout = Layout(seg.rows, seg.columns, seg.bits, seg.bits, signed=False)
+    with trusted("seg", path), opened(path) as found:
+        found.stream.seek(seg.pixel_offset)
+        count = int(found.dataset.get("NumberOfFrames") or 1)
+        for number, data in enumerate(generate_frames(found.stream, number_of_frames=count)):
+            frame = wanted.pop(number, None)
+            if frame is not None:
+                yield frame, decode_frame(data, seg.syntax, layout)
+        if wanted:
+            raise ValueError("fewer frames than the header counts")
 
 
 def _plain(seg: Segmentation, path: str) -> Iterator[tuple[Frame, NDArray[Any]]]:

@@ -117,7 +117,8 @@ def open_header(path: str) -> VolumeHeader:
         raise refusal(
             "E-VOL-002", "a file type that is not supported", shown(suffix), ", ".join(SUFFIXES), path=path
         )
-    return _READERS[suffix](path)
+    with np.errstate(all="ignore"):  # what overflows is infinite, and is refused with its numbers
+        return _READERS[suffix](path)
 
 
 def open_volume(path: str) -> FileVolume:
@@ -156,12 +157,14 @@ def to_hu(values: NDArray[Any], stored: StoredArray) -> NDArray[np.int16]:
         return out
     bad = 0
     for plane, target in zip(values, out, strict=True):  # a plane at a time: float64 stays small
-        hu = plane.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a signalling NaN
+            hu = plane.astype(np.float64)
         if values.dtype.kind == "f":
             bad += hu.size - int(np.count_nonzero(np.isfinite(hu)))
         if not bad:
-            hu *= stored.slope
-            hu += stored.intercept
+            with np.errstate(over="ignore"):  # infinite, and clipped
+                hu *= stored.slope
+                hu += stored.intercept
             target[...] = np.clip(np.rint(hu, out=hu), AIR_HU, MAX_HU, out=hu)
     if bad:
         measured = f"{bad} of {values.size} voxels are NaN or infinite"
@@ -193,10 +196,10 @@ def to_labels(values: NDArray[Any], stored: StoredArray) -> NDArray[np.integer]:
         if low < 0 or high > MAX_LABEL:
             raise _not_labels(f"a value of {low if low < 0 else high}", stored.path)
         return values
-    true = values.astype(np.float64)
-    if not plain:
-        true = true * stored.slope + stored.intercept
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        true = values.astype(np.float64)
+        if not plain:
+            true = true * stored.slope + stored.intercept
         whole = (np.rint(true) == true) & (true >= 0) & (true <= MAX_LABEL)
     if not whole.all():
         count = whole.size - int(np.count_nonzero(whole))

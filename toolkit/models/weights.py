@@ -31,7 +31,11 @@ def from_bytes(data: bytes, path: Path) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         refuse(path, "weights that cannot be read", type(error).__name__, "safetensors", cause=error)
     for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        try:
+            finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
+        except RuntimeError as error:  # of floats of 8 and 4 bits torch cannot tell
+            refuse(path, "weights of a type that cannot be checked", f"{value.dtype}"[:40], cause=error)
+        if not finite:
             refuse(path, "weights that are no numbers", name[:100], code="E-MODEL-003")
     return state
 

@@ -123,7 +123,12 @@ def read_plan(store: Path) -> list[PlannedShard]:
     path = store / "plan.jsonl"
     if not path.exists():
         return []
-    plan = [PlannedShard(value["shard"], tuple(value["cases"])) for value in unseal_lines(path)]
+    try:
+        plan = [PlannedShard(value["shard"], tuple(value["cases"])) for value in unseal_lines(path)]
+    except (KeyError, TypeError) as error:
+        raise damaged(path, "a line without shard and cases") from error
+    if not all(type(case_id) is str for shard in plan for case_id in shard.case_ids):
+        raise damaged(path, "ids of cases that are no text")
     if [shard.name for shard in plan] != [shard_name(number) for number in range(len(plan))]:
         raise damaged(path, "names that are no shard's, or not in order")
     return plan

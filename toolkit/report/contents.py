@@ -65,7 +65,7 @@ def read_contents(path: Path) -> Contents:
             break
     digests = tuple(str(value["image"]) for entry in entries for value in entry.nodules)
     plan = path / "plan.jsonl"
-    planned = {value["shard"] for value in unseal_lines(plan)} if plan.exists() else set()
+    planned = {str(value.get("shard")) for value in unseal_lines(plan)} if plan.exists() else set()
     return Contents(store, entries, digests, len(planned - {*names}))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError
+from toolkit.store.believed import check_entry
 from toolkit.store.files import linked, write_atomic
 from toolkit.store.format import (
     CSV_COLUMNS,
@@ -16,6 +17,7 @@ from toolkit.store.format import (
     Nodule,
     array_bytes,
     csv_line,
+    damaged,
     images_path,
     ledger_path,
     masks_path,
@@ -63,8 +65,16 @@ def read_ledger(store: Path, shard: str) -> list[Entry]:
     path = ledger_path(store, shard)
     if path.is_symlink():
         raise linked(path)
-    values = unseal_lines(path)
-    return [Entry(**{**value, "nodules": tuple(value["nodules"])}) for value in values]
+    return [_entry(value, path) for value in unseal_lines(path)]
+
+
+def _entry(value: Mapping[str, Any], path: Path) -> Entry:
+    """Return a line of a ledger as what it says; raises as `read_ledger` does."""
+    check_entry(value, path)
+    try:
+        return Entry(**{**value, "nodules": tuple(value["nodules"])})
+    except TypeError as error:
+        raise damaged(path, "a line with a field that is missing or unknown") from error
 
 
 def committed(store: Path) -> list[str]:

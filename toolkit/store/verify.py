@@ -92,7 +92,7 @@ def _verify_plan(store: Path) -> Iterator[Problem]:
     if not path.exists():
         return
     try:
-        planned = {value["shard"] for value in unseal_lines(path)}
+        planned = {str(value.get("shard")) for value in unseal_lines(path)}
     except StoreError as error:
         yield error.problem
         return

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import Problem, StoreError
+from toolkit.store.believed import check_settings
 from toolkit.store.crops import CropFiles
 from toolkit.store.files import TEMPORARY, disk_errors, linked, make_folder, sync_folder, write_atomic
 from toolkit.store.format import (
@@ -149,4 +150,5 @@ def read_settings(store: Path) -> dict[str, Any]:
         raise StoreError(
             Problem("E-STORE-001", "store of another format", measured, expected, files=(str(store),))
         )
+    check_settings(value, path)
     return value

@@ -1,0 +1,34 @@
+"""Short form of ``python -m tests.fuzz``: every kept finding again, and a few inputs of every reader."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.child import alone
+from tests.fuzz.target import outcome
+from tests.fuzz.targets import TARGETS
+
+KEPT = sorted((Path(__file__).parent / "corpus").glob("*/*.bin"))
+
+
+@pytest.mark.parametrize("path", [p for p in KEPT if p.parent.name != "pixels-jpeg"], ids=lambda p: p.stem)
+def test_a_kept_finding_is_none_any_more(path, tmp_path):
+    target = TARGETS[path.parent.name]
+    outcome(target.reader(tmp_path), path.read_bytes())
+
+
+def test_a_decoder_that_aborts_takes_its_own_process_alone(tmp_path):
+    """GDCM still aborts on this stream: a worker dies of it, and its parent says so."""
+    (path,) = [p for p in KEPT if p.parent.name == "pixels-jpeg"]
+    target = TARGETS["pixels-jpeg"]
+    assert alone(target, target.reader(tmp_path), path.read_bytes()) in ("", "the process ended with -6")
+
+
+@pytest.mark.parametrize("name", [n for n, t in TARGETS.items() if not t.native])
+def test_damaged_files_are_refused_or_read(name, tmp_path):
+    target = TARGETS[name]
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "work").mkdir()
+    inputs, read = target.inputs(tmp_path / "seeds"), target.reader(tmp_path / "work")
+    for number in range(100):
+        outcome(read, inputs.number(number, 3))
