@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.fuzz.child import ended
 from tests.fuzz.targets import TARGETS
+from toolkit.bench.machine import context
 
 SILENT_SECONDS = 60  # a child that stays on one input for longer is ended: 5 s of its own time have passed
 
@@ -116,9 +117,12 @@ def main() -> None:
     for name in told.targets or TARGETS:
         result = fuzz(name, told.inputs, told.seed, told.findings)
         failed |= bool(result["found"])
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
         if told.record:
+            about = {each: context("cpu")[each] for each in ("commit", "date", "device")}
             with told.record.open("a") as out:
-                out.write(json.dumps(result) + "\n")
+                out.write(json.dumps({"what": "fuzz", **result, "seed": told.seed, **about}) + "\n")
     raise SystemExit(1 if failed else 0)
 
 

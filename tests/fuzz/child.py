@@ -148,6 +148,7 @@ def main() -> None:
         read = target.reader(_new(folder / "work"))
         Path(first).write_bytes(smaller(target, read, Path(first).read_bytes(), seed))
         return
+    sys.stdout.write(json.dumps(run(target, folder, range(int(first), int(stop)), int(seed))) + "\n")
 
 
 if __name__ == "__main__":

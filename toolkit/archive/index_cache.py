@@ -24,6 +24,9 @@ def default_folder() -> Path:
     return Path(user_cache_path("toolkit")) / "index"
 
 
+DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter where SQLite's message quotes the damage
+
+
 class IndexCache:
     """A table of JSON values by (kind, key). A damaged file is replaced, an unwritable one ignored."""
 
@@ -63,11 +66,11 @@ class IndexCache:
             self._write()
         except sqlite3.OperationalError:  # a full or read-only disk costs the next run some time, no more
             pass
-        except sqlite3.DatabaseError:
+        except DAMAGED:
             self._connection.close()
             _remove(self._folder)
             self._connection = _connect(self._folder)
-            with contextlib.suppress(sqlite3.DatabaseError):
+            with contextlib.suppress(*DAMAGED):
                 self._write()
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -115,7 +118,7 @@ def _connect(folder: Path | None) -> sqlite3.Connection:
         except sqlite3.OperationalError:
             connection.close()
             break
-        except sqlite3.DatabaseError:
+        except DAMAGED:
             connection.close()
             _remove(folder)
     return _prepare(sqlite3.connect(":memory:"))
