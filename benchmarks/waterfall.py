@@ -28,7 +28,7 @@ from benchmarks.waterfall_step import Crops, Fed, Recipe, Stepper, ahead, fast_t
 from toolkit.bench import loader as loader_stage
 from toolkit.bench.data import plan_of
 from toolkit.bench.gate import check
-from toolkit.bench.network import possible
+from toolkit.bench.network import compile_all, possible
 from toolkit.bench.record import Figure, append, default_path, figure, line
 from toolkit.bench.setting import TOY, Bench, Sizes
 from toolkit.bench.stopwatch import Effort, Work, in_turns, rates
@@ -83,12 +83,17 @@ def left_out(technique: Technique, bench: Bench) -> str:
     return fast_twin() if technique.name == "fast" else ""
 
 
-def states(bench: Bench, asked: Iterable[str] = NAMES) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Return the recipes that are measured by technique, the plain one first, and why others are not."""
+def states(
+    bench: Bench, asked: Iterable[str] = NAMES, broken: Mapping[str, str] | None = None
+) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Return the recipes that are measured by technique, the plain one first, and why others are not.
+
+    `broken` are techniques that do not run here, each with what was said.
+    """
     wanted, recipe = {"plain", *asked}, Recipe()
     found, reasons = {}, {}
     for each in TECHNIQUES:
-        reason = left_out(each, bench)
+        reason = (broken or {}).get(each.name) or left_out(each, bench)
         if reason:
             reasons[each.name] = reason
             continue
@@ -96,6 +101,29 @@ def states(bench: Bench, asked: Iterable[str] = NAMES) -> tuple[dict[str, Recipe
         if each.name in wanted:
             found[each.name] = recipe
     return found, reasons
+
+
+class StateError(Exception):
+    """A state that this device, or a compiler, cannot run: its technique, and the first line of why."""
+
+
+def runnable(bench: Bench, asked: Iterable[str]) -> tuple[dict[str, Recipe], dict[str, str], list[str]]:
+    """Return what `states` does, without techniques that do not run here, and the gates in words.
+
+    Raises `ToolkitError` E-BENCH-001 where one gives wrong numbers.
+    """
+    asked, broken = list(asked), dict[str, str]()
+    if bench.compiled:
+        compile_all()
+    while True:
+        recipes, reasons = states(bench, asked, broken)
+        try:
+            return recipes, reasons, gate(bench, recipes)
+        except StateError as error:
+            name, why = error.args
+            if name == "plain" or name in broken:
+                raise
+            broken[name] = why
 
 
 def gate(bench: Bench, recipes: Mapping[str, Recipe]) -> list[str]:
@@ -118,7 +146,11 @@ def _gradients(bench: Bench, name: str, recipe: Recipe) -> str:
     exact = exact.double().train()
     torch.manual_seed(0)
     image, target = torch.rand(CHECKED, 1, *[CHECKED_PATCH] * 3), (torch.arange(CHECKED) % 2).float()
-    ours.step(image.to(device), target.to(device))
+    try:
+        ours.step(image.to(device), target.to(device))
+    except RuntimeError as error:
+        told = (str(error).splitlines() or [""])[0]
+        raise StateError(name, f"does not run here: {type(error).__name__}: {told:.80}") from error
     loss = torch.nn.functional.binary_cross_entropy_with_logits(exact(image.double())[:, 0], target.double())
     loss.backward()
     names = [key for key, _ in ours.network.named_parameters()]
@@ -133,7 +165,9 @@ def _gradients(bench: Bench, name: str, recipe: Recipe) -> str:
     return check(NAME, what, worst, allowed(recipe.amp, bench.kind))
 
 
-def measure(bench: Bench, recipes: Mapping[str, Recipe], workers: int, effort: Effort) -> list[Figure]:
+def measure(
+    bench: Bench, recipes: Mapping[str, Recipe], reasons: Mapping[str, str], workers: int
+) -> list[Figure]:
     """Return samples/s of every state, fed and resident, what each technique brings, and compile times."""
     sizes, device = bench.sizes, torch.device(bench.kind)
     resident = (torch.rand(sizes.batch, 1, *[sizes.patch] * 3, device=device),)
@@ -146,8 +180,8 @@ def measure(bench: Bench, recipes: Mapping[str, Recipe], workers: int, effort: E
             works[f"{name}, resident"] = _repeat(steppers[name], resident)
         works, first = possible(works, bench)
         works = _with_feeds(works, recipes, steppers, feeds, (bench, workers, stack))
-        taken = in_turns(works, effort, bench.kind)
-    return _figures(bench, recipes, workers, taken, first)
+        taken = in_turns(works, bench.effort, bench.kind)
+    return _figures(bench, recipes, reasons, workers, taken, first)
 
 
 def _with_feeds(
@@ -194,12 +228,12 @@ def _consume(stepper: Stepper, batches: Fed, steps: int) -> Work:
 def _figures(
     bench: Bench,
     recipes: Mapping[str, Recipe],
+    reasons: Mapping[str, str],
     workers: int,
     taken: Mapping[str, list[float]],
     first: Mapping[str, float],
 ) -> list[Figure]:
     sizes, before, found = bench.sizes, "", []
-    _, reasons = states(bench)
     tf32 = bench.kind == "cuda" and torch.backends.cudnn.allow_tf32
     note = f"{sizes.model}, {sizes.patch}^3, batch {sizes.batch}, {workers} workers of the DataLoader"
     note += ", TF32 convolutions" if tf32 else ""
@@ -236,16 +270,14 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         compiled = kind == "cuda" or args.compiled
         bench = Bench(kind, Path(folder), sizes, effort, compiled, say=lambda text: print(text, flush=True))
-        recipes, reasons = states(bench, args.steps or NAMES)
-        for name, reason in reasons.items():
-            print(f"left out {name}: {reason}")
         try:
-            for told in gate(bench, recipes):
-                print(told, flush=True)
+            recipes, reasons, told = runnable(bench, args.steps or NAMES)
         except ToolkitError as error:
             print(f"gate is red, no figures: {error}", file=sys.stderr)
             return 1
-        figures = measure(bench, recipes, workers, effort)
+        told += [f"left out {name}: {reason}" for name, reason in reasons.items()]
+        print("\n".join(told), flush=True)
+        figures = measure(bench, recipes, reasons, workers)
     for found in figures:
         print(line(found))
     if args.out or not (args.steps or args.toy):

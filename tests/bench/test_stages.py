@@ -1,11 +1,9 @@
 """Every stage at toy size: its gate is green, and red where something is wrong; its figures are whole."""
 
-import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -176,25 +174,33 @@ def test_steps_that_see_other_batches_are_red(bench: Bench, monkeypatch: pytest.
     red("pipeline", bench)
 
 
-def test_a_loaders_stock_does_not_hide_that_it_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loader that makes batches ahead, one in 0.1 s, feeds steps that take less."""
-    made, pause = Queue[Any](pipeline.AHEAD - 1), 0.1
+def test_what_a_loader_made_in_advance_is_taken_before_it_is_timed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, int] = {}
+    real, count = pipeline.fed, iter(range(10**6))
 
-    def slow(batches: Iterator[Any]) -> Iterator[Any]:
-        def make() -> None:
-            for each in batches:
-                time.sleep(pause)
-                made.put((each[0].clone(), each[1].clone()))
+    def counted(*given: Any) -> Iterator[Any]:
+        for each in real(*given):
+            next(count)
+            yield each
 
-        Thread(target=make, daemon=True).start()
-        while True:
-            yield made.get()
+    def once(works: dict[str, Any], *more: Any) -> dict[str, list[float]]:
+        for name, work in works.items():
+            before = copy(count)
+            work(0)
+            taken[name] = next(copy(count)) - next(before)
+        return {name: [1.0, 1.0] for name in works}
 
-    right = pipeline.fed
-    monkeypatch.setattr(pipeline, "fed", lambda *given: slow(right(*given)))
-    by_name = {each.name: each for each in pipeline.measure(bench)}
-    assert by_name["pipeline/fed"].value < 1.2 * TOY.batch / pause
-    made.queue.clear()  # the thread may write once more, and its loader is closed
+    monkeypatch.setattr(pipeline, "fed", counted)
+    monkeypatch.setattr(pipeline, "in_turns", once)
+    names = [each.name for each in pipeline.measure(bench)]
+    assert list(taken.items()) == [
+        ("resident", 0),
+        (pipeline.SETTLING, pipeline.AHEAD),
+        ("fed", pipeline.STEPS),
+    ]
+    assert not any(pipeline.SETTLING in name for name in names)
 
 
 def test_a_red_gate_shows_no_figure_of_any_stage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +227,26 @@ def test_what_does_not_run_is_left_out_and_told(bench: Bench) -> None:
     left, first = network.possible({"a": fail, "b": lambda turn: None}, replace(bench, say=said.append))
     assert {*left} == {*first} == {"b"}
     assert said == ["left out a: RuntimeError: out of memory"]
+
+
+def test_more_states_than_eight_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own limit would run the ninth eagerly."""
+    import torch._dynamo as dynamo
+
+    for name in ("recompile_limit", "fail_on_recompile_limit_hit"):
+        monkeypatch.setattr(dynamo.config, name, getattr(dynamo.config, name))
+    network.compile_all()
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
+        compiled.append(1)
+        return graph.forward
+
+    layer = torch.compile(torch.nn.ReLU(), backend=backend, dynamic=False)
+    for size in range(2, 12):
+        layer(torch.rand(size))
+    dynamo.reset()
+    assert len(compiled) == 10
 
 
 def test_arms_differ_from_the_base_in_one_setting(bench: Bench) -> None:

@@ -97,6 +97,24 @@ def test_a_state_that_gives_other_numbers_is_red(tmp_path: Path, monkeypatch: py
         waterfall._gradients(bench, "network", Recipe("toolkit"))
 
 
+def test_a_technique_that_does_not_run_is_left_out_and_those_behind_it_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gate(bench: Bench, recipes: dict[str, Recipe]) -> list[str]:
+        for name, recipe in recipes.items():
+            if recipe.compile == "default":
+                raise waterfall.StateError(name, "does not run here: no compiler")
+        return ["green"]
+
+    monkeypatch.setattr(waterfall, "gate", gate)
+    gpu: Any = SimpleNamespace(kind="cuda", compiled=True, decision=Decision("bfloat16", "default", ""))
+    recipes, reasons, told = waterfall.runnable(gpu, waterfall.NAMES)
+    assert told == ["green"]
+    assert reasons["compile"] == "does not run here: no compiler"
+    assert recipes["fused"].compile == "off"
+    assert recipes["loader"].compile == "max-autotune-no-cudagraphs"
+
+
 def test_a_run_is_a_record_that_becomes_a_chart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cpu_2026-01-01_abc.jsonl"
     words = ["--toy", "--workers", "0", "--turns", "2", "--steps", "loader", "--device", "cpu"]

@@ -19,6 +19,7 @@ ALLOWED = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 TF32 = 0.02
 """The same for float32 on a GPU, whose convolutions keep ten bits where cuDNN is allowed to."""
 CHECKED = 2
+STATES = 64
 
 
 def gate(bench: Bench) -> str:
@@ -97,6 +98,18 @@ def possible(works: dict[str, Work], bench: Bench) -> tuple[dict[str, Work], dic
             continue
         found[name] = work
     return found, seconds
+
+
+def compile_all() -> None:
+    """Let torch.compile keep every state that is measured, and raise where it would not.
+
+    Beyond 8 states of one network (batches, layouts, number types, modes) it would run the others eagerly and
+    say so in a line of a log.
+    """
+    from torch._dynamo import config
+
+    config.recompile_limit = STATES
+    config.fail_on_recompile_limit_hit = True
 
 
 def _forward(bench: Bench, network: "torch.nn.Module", image: "torch.Tensor", amp: str) -> Work:

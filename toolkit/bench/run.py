@@ -64,6 +64,8 @@ def run(names: Sequence[str], bench: Bench) -> Report:
     import torch
 
     torch.backends.cudnn.benchmark = True  # as training has it; only GPUs see it
+    if bench.compiled or bench.kind == "cuda":
+        network.compile_all()
     gates = []
     for name in names:
         gates.append(STAGES[name].gate(bench))
