@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import waterfall_chart
+from benchmarks.readme_reliability import tables as reliability_tables
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "benchmarks" / "waterfall.svg"
@@ -26,6 +27,8 @@ BALANCE = {
     "Brier, calibrated": "calibrated",
     "recall, frozen": "recall at the frozen threshold",
 }
+RELIABILITY_BEGIN = "<!-- reliability: made by python -m benchmarks.readme -->\n"
+RELIABILITY_END = "<!-- end of reliability -->"
 REAL_BEGIN = "<!-- real: made by python -m benchmarks.readme -->\n"
 REAL_END = "<!-- end of real -->"
 REAL = {
@@ -80,49 +83,67 @@ SHOWN = {
 }
 
 
-def newest() -> list[Path]:
-    """Return the files of results of the device that was measured last, oldest first."""
+def results() -> list[Path]:
+    """Return all files of timings and scores, oldest first."""
     found = (ROOT / "benchmarks" / "results").glob("*.jsonl")
-    files = sorted((path for path in found if not path.name.startswith("reliability_")), key=_when)
-    return [path for path in files if path.stem.split("_")[0] == files[-1].stem.split("_")[0]]
+    return sorted((path for path in found if not path.name.startswith("reliability_")), key=_when)
 
 
 def _when(path: Path) -> tuple[str, str]:
     return path.stem.split("_")[1], path.stem
 
 
-def table(results: Sequence[Path]) -> str:
-    """Return the figures of some files as Markdown, of each its latest measurement."""
-    rows, where = {}, {}
-    for path in results:
+def newest(kind: str, only: Container[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the latest rows of a kind by name, all of the device that was measured last for it."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in results():
+        here = path.stem.split("_")[0]
         for row in map(json.loads, path.read_text().splitlines()):
-            rows[row["name"]], where[row["name"]] = row, path.name
+            if _kind(row["name"]) == kind and (only is None or row["name"] in only):
+                if found and here != next(iter(found.values()))["here"]:
+                    found = {}
+                found[row["name"]] = {**row, "file": path.name, "here": here}
+    return found
+
+
+def _kind(name: str) -> str:
+    return name.split("/")[0].split(".")[0]
+
+
+def table() -> str:
+    """Return the figures of speed as Markdown, a table a device."""
+    rows: dict[str, dict[str, Any]] = {}
+    for kind in dict.fromkeys(map(_kind, SHOWN)):
+        rows |= newest(kind, SHOWN)
     shown = [name for name in SHOWN if name in rows]
-    used = list(dict.fromkeys(where[name] for name in shown))
-    about = rows[shown[0]]
-    versions = dict(pair for name in shown for pair in rows[name]["versions"].items() if pair[0] != "toolkit")
-    commits = dict.fromkeys(f"{rows[name]['commit'][:10]} ({rows[name]['date']})" for name in shown)
+    devices = dict.fromkeys(rows[name]["here"] for name in shown)
+    return "\n".join(_table({n: rows[n] for n in shown if rows[n]["here"] == device}) for device in devices)
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures of one device."""
+    about = next(iter(rows.values()))
+    versions = dict(pair for row in rows.values() for pair in row["versions"].items() if pair[0] != "toolkit")
+    files = dict.fromkeys(f"`benchmarks/results/{row['file']}`" for row in rows.values())
+    commits = dict.fromkeys(f"{row['commit'][:10]} ({row['date']})" for row in rows.values())
     lines = [
         f"{about['cores']} cores of {about['cpu']}, commits {', '.join(commits)};",
         f"{', '.join(f'{name} {number}' for name, number in versions.items())}.",
         "Median of measurements taken in turn in one run, warm page cache, two processes or threads a side",
-        "(the extraction kernel on one). All figures, losses too: "
-        + ", ".join(f"`benchmarks/results/{name}`" for name in used)
-        + ".",
+        f"(the extraction kernel on one). All figures, losses too: {', '.join(files)}.",
         "",
         "| what | median | p20 to p80 | n |",
         "|---|---|---|---|",
     ]
-    for name in shown:
-        row = rows[name]
+    for name, row in rows.items():
         spread = f"{_number(row['p20'])} to {_number(row['p80'])}" if row["n"] > 1 else ""
         lines.append(f"| {SHOWN[name]} | {_number(row['value'])} {row['unit']} | {spread} | {row['n']} |")
     return "\n".join(lines) + "\n"
 
 
-def balance_table(results: Sequence[Path]) -> str:
+def balance_table() -> str:
     """Return what each way to balance does at 10:1 as Markdown, a line an arm."""
-    rows = _latest(results, "imbalance/")
+    rows = newest("imbalance")
     if not rows:
         return ""
     arms = dict.fromkeys(tuple(name.split("/")[1:3]) for name in rows)
@@ -138,16 +159,16 @@ def balance_table(results: Sequence[Path]) -> str:
             f"| {arm} | {'default' if augmentation == 'augmented' else 'none'} | {' | '.join(shown)} |"
         )
     lines += ["", "| paired difference of AUROC | |", "|---|---|"]
-    for name, row in _latest(results, "imbalance difference/").items():
+    for name, row in newest("imbalance difference").items():
         one, other = (side.split("/") for side in name.split("/", 1)[1].removesuffix("/AUROC").split(" - "))
         what = f"{one[1]}: default - none" if one[0] != other[0] else f"default: {one[1]} - {other[1]}"
         lines.append(f"| {what} | {_estimate(row)} |")
     return _about(rows) + "\n\n" + "\n".join(lines) + "\n"
 
 
-def real_table(results: Sequence[Path]) -> str:
+def real_table() -> str:
     """Return the ranking of the 134 real nodules as Markdown."""
-    rows = _latest(results, "lidc134/")
+    rows = newest("lidc134")
     if not rows:
         return ""
     lines = ["| 93 scored nodules, 3 x 5 folds | AUROC, pooled | within folds |", "|---|---|---|"]
@@ -159,22 +180,13 @@ def real_table(results: Sequence[Path]) -> str:
 
 def chart() -> tuple[str, str]:
     """Return the waterfall as Markdown and as SVG, from the newest record that has one; empty without one."""
-    rows, name = waterfall_chart.newest([*(ROOT / "benchmarks" / "results").glob("*.jsonl")])
+    rows, name = waterfall_chart.newest(results())
     if not rows:
         return "", ""
     told = waterfall_chart.describe(waterfall_chart.bars(rows))
     link = f"![The training step, a technique at a time. {told}](benchmarks/waterfall.svg)"
     about = f"`benchmarks/results/{name}` (commit {rows[0]['commit'][:10]}, {rows[0]['date']})."
     return f"{link}\n\n{about}\n", waterfall_chart.draw(rows)
-
-
-def _latest(results: Sequence[Path], prefix: str) -> dict[str, dict[str, Any]]:
-    found = {}
-    for path in results:
-        for row in map(json.loads, path.read_text().splitlines()):
-            if row["name"].startswith(prefix):
-                found[row["name"]] = {**row, "file": path.name}
-    return found
 
 
 def _about(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -193,14 +205,14 @@ def _number(value: float) -> str:
 
 def render(text: str) -> str:
     """Return the README with fresh tables."""
-    results = newest()
     for begin, end, made in (
         (BEGIN, END, table),
         (BALANCE_BEGIN, BALANCE_END, balance_table),
         (REAL_BEGIN, REAL_END, real_table),
+        (RELIABILITY_BEGIN, RELIABILITY_END, lambda: reliability_tables(ROOT / "benchmarks" / "results")),
     ):
         before, rest = text.split(begin)
-        text = f"{before}{begin}{made(results) if results else ''}{end}{rest.split(end, 1)[1]}"
+        text = f"{before}{begin}{made()}{end}{rest.split(end, 1)[1]}"
     before, rest = text.split(CHART_BEGIN)
     return f"{before}{CHART_BEGIN}{chart()[0]}{CHART_END}{rest.split(CHART_END, 1)[1]}"
 
