@@ -6,6 +6,7 @@ end it; whatever ends it is a finding of its parent's.
 ``python -m tests.fuzz.child TARGET FILE smaller FINDING FOLDER`` cuts from a file what its finding can spare.
 """
 
+import faulthandler
 import json
 import mmap
 import os
@@ -102,6 +103,7 @@ def alone(target: Target, read: Read, data: bytes) -> str:
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
+        faulthandler.disable()  # an abort is what is looked for
         signal.alarm(2 * int(SECONDS))  # native code that hangs hears nothing else
         with limits(target):
             _, error = attempt(read, data)
