@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from tests.models.test_densenet import CHANNELS_LAST, unlike
 from toolkit.models.registry import build
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
 
 def passed(network: nn.Module, image: Tensor, amp: torch.dtype) -> list[Tensor]:
