@@ -203,17 +203,17 @@ def test_what_waits_is_written_before_it_fills_memory(tmp_path, monkeypatch):
 
 def test_slices_share_what_they_have_in_common(tmp_path):
     simple_series(tmp_path / "ct")
-    entries, changed = scan.scan_folder(str(tmp_path / "ct"), ())
+    entries, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct")))
     assert changed
     known = json.loads(json.dumps(entries))
-    again, changed = scan.scan_folder(str(tmp_path / "ct"), known)
+    again, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
     assert not changed
     assert again == entries
     first, second = (entry.facts for entry in again[:2])
     for name in ("series_uid", "patient_id", "transfer_syntax", "orientation", "spacing"):
         assert getattr(first, name) is getattr(second, name)
     (tmp_path / "ct" / again[0].name).unlink()
-    fewer, changed = scan.scan_folder(str(tmp_path / "ct"), known)
+    fewer, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
     assert changed
     assert fewer == entries[1:]
 

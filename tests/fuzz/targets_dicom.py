@@ -21,7 +21,7 @@ from toolkit.archive.lidc_head import sniff_lidc
 from toolkit.archive.mask_object import read_head
 from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.regions import find
-from toolkit.archive.scan import scan_folder
+from toolkit.archive.scan import FolderTask, scan_folder
 from toolkit.archive.slice_checks import check_slice
 
 SYNTAX_WORDS = (
@@ -67,7 +67,7 @@ def _quick(path: Path) -> object:
 
 def _scan(path: Path) -> object:
     """What an archive scan makes of the file: it refuses nothing, and must raise nothing."""
-    return scan_folder(str(path.parent), ())
+    return scan_folder(FolderTask(str(path.parent)))
 
 
 def _slice_file(path: Path) -> list[SliceFile]:
