@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.long import long
 from tests.preprocess.archives import identity
 from tests.preprocess.cluster import (
     KEY,
@@ -97,6 +98,7 @@ def test_a_killed_worker_costs_nothing_but_time(cluster: Cluster, one: Made, tmp
     assert identity(store) == identity(one.whole)
 
 
+@long
 def test_a_shard_that_kills_its_workers_is_named(cluster: Cluster, one: Made, tmp_path: Path) -> None:
     tolerate(cluster, 0)
     store = one.planned(tmp_path / "store")
@@ -148,6 +150,7 @@ def test_nobody_is_named_where_dask_logs(cluster: Cluster) -> None:
     assert not [name for name in PLANTED if name in log]  # ... nobody else
 
 
+@long
 def test_a_cluster_of_this_machine(one: Made, tmp_path: Path) -> None:
     store = one.planned(tmp_path / "store")
     run = start(one.archive, store, *one.options, "--engine", "dask", "--workers", "2", "--json")

@@ -26,13 +26,13 @@ def test_a_worker_killed_for_memory_costs_its_own_case_alone(
 ) -> None:
     more = {"manifest": phantom_archive / "cases.csv", "workers": 2}
     whole = run(phantom_archive, tmp_path / "whole" / "store", **more)
-    monkeypatch.setattr("toolkit.preprocess.run.extract_case", extract_or_die)
+    monkeypatch.setattr("toolkit.preprocess.local.extract_case", extract_or_die)
     store = tmp_path / "killed" / "store"
     told = run(phantom_archive, store, **more)
     assert (told.cases, told.done, told.refused, told.exit_code) == (6, 5, {"E-CASE-002": 1}, 8)
     ((name, problem),) = told.failures
     assert name == VICTIM
-    assert problem.measured == "worker ended with code -9"
+    assert problem.measured == "worker ended by SIGKILL"
     assert "fewer --workers if memory ran out" in problem.action
     monkeypatch.undo()
     again = run(phantom_archive, store, **more)

@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.long import LONG
 from tests.preprocess.archives import identity
 from toolkit.phantom.archive import write_archive
 from toolkit.store.ledger import committed, read_ledger
 from toolkit.store.verify import verify
 
 CROPS = ("--spacing", "1.5", "--size", "40", "--margin", "4", "--id-key", "test")
-KILLS, KILLS_A_RUN = 50, 5
+KILLS, KILLS_A_RUN = (50, 5) if LONG else (12, 4)
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +61,18 @@ def test_sigkill_at_random_moments_then_resume(
     for number in range(KILLS // KILLS_A_RUN):
         store = tmp_path / str(number) / "store"
         store.parent.mkdir()
-        for _ in range(KILLS_A_RUN):
+        for kill in range(KILLS_A_RUN):
             run = subprocess.Popen(
                 command(archive, store),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            time.sleep(moments.uniform(0, seconds))
+            if kill == 0:  # as soon as something is committed, which chance would rarely hit
+                while run.poll() is None and not committed(store):
+                    time.sleep(0.001)
+            else:
+                time.sleep(moments.uniform(0, seconds))
             if moments.random() < 0.5:
                 os.killpg(run.pid, signal.SIGKILL)
             else:

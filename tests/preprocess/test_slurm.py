@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.long import long
 from tests.preprocess.archives import identity
 from tests.preprocess.cluster import ROOT, Made, made, until
 
@@ -50,6 +51,7 @@ def job(script: str, one: Made, store: Path, environment: dict[str, str]) -> "su
     )
 
 
+@long
 def test_an_array_of_two_tasks_one_of_them_interrupted(
     one: Made, tmp_path: Path, environment: dict[str, str]
 ) -> None:
