@@ -1,6 +1,5 @@
 """The training step in every state between a plain MONAI script and ours; see `benchmarks.waterfall`."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -67,14 +66,7 @@ def make_network(kind: str, model: str, options: Mapping[str, Any] | None = None
     size: Mapping[str, Any] = {**SIZES[model], **(options or {})}
     if kind == "monai":
         return MonaiDenseNet(3, 1, 1, size["init_features"], size["growth"], tuple(size["blocks"]))
-    more = {"impl": "fast"} if kind == "fast" else {}
-    return build(model, 1, options, **more)
-
-
-def fast_twin() -> str:
-    """Return why the fast twin cannot be measured; empty where it can."""
-    known = "impl" in inspect.signature(build).parameters
-    return "" if known else "this checkout has no fast twin"
+    return build(model, 1, options, fast=kind == "fast")
 
 
 class Stepper:

@@ -35,8 +35,7 @@ def _globals_stay() -> Iterator[None]:
     set_track_meta(True)
 
 
-def test_states_pile_up_and_what_a_device_has_no_use_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waterfall, "fast_twin", lambda: "")
+def test_states_pile_up_and_what_a_device_has_no_use_for_is_named() -> None:
     gpu: Any = SimpleNamespace(kind="cuda", compiled=True, decision=Decision("bfloat16", "default", ""))
     found, reasons = waterfall.states(gpu)
     assert [*found] == [*waterfall.NAMES]
@@ -46,7 +45,6 @@ def test_states_pile_up_and_what_a_device_has_no_use_for_is_named(monkeypatch: p
     for technique in waterfall.TECHNIQUES:
         last |= technique.changes
         assert asdict(found[technique.name]) == last
-    monkeypatch.undo()
     cpu: Any = SimpleNamespace(kind="cpu", compiled=False, decision=Decision("float32", "off", ""))
     found, reasons = waterfall.states(cpu, ["guards"])
     assert [*found] == ["plain", "guards"]
@@ -91,7 +89,8 @@ def test_a_state_that_gives_other_numbers_is_red(tmp_path: Path, monkeypatch: py
         network.register_forward_hook(lambda module, inputs, output: 1.02 * output)
         return network
 
-    assert waterfall._gradients(bench, "network", Recipe("toolkit")).startswith("waterfall: network, float32")
+    for kind in ("toolkit", "fast"):
+        assert waterfall._gradients(bench, kind, Recipe(kind)).startswith(f"waterfall: {kind}, float32")
     monkeypatch.setattr("benchmarks.waterfall_step.make_network", scaled)
     with pytest.raises(ToolkitError, match="E-BENCH-001"):
         waterfall._gradients(bench, "network", Recipe("toolkit"))
