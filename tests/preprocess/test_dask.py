@@ -98,7 +98,6 @@ def test_a_killed_worker_costs_nothing_but_time(cluster: Cluster, one: Made, tmp
     assert identity(store) == identity(one.whole)
 
 
-@long
 def test_a_shard_that_kills_its_workers_is_named(cluster: Cluster, one: Made, tmp_path: Path) -> None:
     tolerate(cluster, 0)
     store = one.planned(tmp_path / "store")
