@@ -1,7 +1,6 @@
 """Small valid DICOM files of every kind that is read, without chance in them."""
 
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gdcm
@@ -218,6 +217,3 @@ def structures(folder: Path) -> list[Seed]:
     plain = (folder / "rt").read_bytes()
     deflated = write(folder / "z", d, DeflatedExplicitVRLittleEndian).read_bytes()
     return [seed_of("plain", plain), seed_of("deflated", deflated)]
-
-
-Maker = Callable[[Path], Sequence[Seed]]

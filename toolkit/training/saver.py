@@ -79,10 +79,8 @@ class Saver:
         if not path.exists():
             return Position(), []
         if self._job.machine.ranks.first:
-            with disk_errors():
-                sync_folder(
-                    path.parent
-                )  # the process that wrote it may have ended before its name was on disk
+            with disk_errors():  # whoever wrote it may have ended before its name was on disk
+                sync_folder(path.parent)
         tensors, state = checkpoint.load(path)
         if state["identity"] != self._identity:
             raise StoreError(_foreign(state["identity"], self._identity, str(path)))
