@@ -239,7 +239,8 @@ def _figures(
     note += ", TF32 convolutions" if tf32 else ""
     titles = {each.name: each for each in TECHNIQUES}
     for name in (each for each in recipes if each in taken):
-        about = {"title": titles[name].title, "ours": titles[name].ours, "before": before, "kind": bench.kind}
+        ours = titles[name].ours and (name != "fast" or bench.kind == "cuda")
+        about = {"title": titles[name].title, "ours": ours, "before": before, "kind": bench.kind}
         config = asdict(recipes[name]) | about | ({} if before else {"left_out": reasons})
         fed, alone = taken[name], taken[f"{name}, resident"]
         found.append(
