@@ -31,17 +31,25 @@ def small(tmp_path: Path) -> tuple[object, ...]:
     return ("--size", 24, "--margin", 2, "--index-cache", tmp_path / "index", "--id-key", "secret")
 
 
-def test_help_is_quick_and_light() -> None:
-    def cpu_seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert toolkit("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def cpu_seconds(*arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(cpu_seconds() for _ in range(5)) < 0.3
+
+def test_help_is_quick() -> None:
+    """0.3 s where importing typer alone takes 0.05 s: measured in turns, since machines differ."""
+    turns = [(cpu_seconds("-m", "toolkit", "--help"), cpu_seconds("-c", "import typer")) for _ in range(5)]
+    ours, typers = (min(column) for column in zip(*turns, strict=True))
+    assert ours < 6 * typers
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["preprocess", "--help"], ["train", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom toolkit.cli import app\n"
-        "try: app(['preprocess', '--help'])\nexcept SystemExit: pass\n"
+        f"try: app({arguments})\nexcept SystemExit: pass\n"
         "print([m for m in ('torch', 'cupy', 'numba', 'numpy', 'pydicom') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
