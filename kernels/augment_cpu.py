@@ -12,9 +12,8 @@ buffers and cut them at their top.
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import boolean, float32, int16, int32, int64, njit, types, uint8, uint16, uint64, void
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from kernels import augment_arith as arith
 from kernels import rng
@@ -26,6 +25,7 @@ from kernels.augment_positions import (
     spline_columns,
     split,
 )
+from kernels.memory_cpu import lower, pair, prefetch, upper
 from kernels.spread_cpu import mask_box
 
 _IMAGE = types.Array(int16, 3, "C", readonly=True)
@@ -48,36 +48,6 @@ def _encode_by_type(out, value):
     if out.dtype == uint16:
         return lambda out, value: arith.bfloat16_bits(value)
     return lambda out, value: value
-
-
-@intrinsic
-def _pair(typing_context, source, at):
-    """Load two neighbouring int16 as one int32, the first in its lower half; little-endian machines."""
-
-    def codegen(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.gep(array.data, [arguments[1]])
-        pointer = builder.bitcast(pointer, ir.IntType(32).as_pointer())
-        return builder.load(pointer, align=2)
-
-    return int32(source, int64), codegen
-
-
-@intrinsic
-def _prefetch(typing_context, source, at):
-    """Ask for the cache line of an element, which need not exist; nothing is read."""
-
-    def codegen(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), byte)
-        builder.call(function, [pointer, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(source, int64), codegen
 
 
 @njit(_SIGNATURES, nogil=True, cache=True)
@@ -126,7 +96,7 @@ def _first_neighbours(plane, line, cell, at):
 def _fetch_ahead(flat, at, ahead):
     """Ask for voxels that the same row of the next z will read, `ahead` of those that this row reads."""
     for x in range(0, at.shape[0], _FETCH_STEP):
-        _prefetch(flat, np.int64(at[x]) + ahead)
+        prefetch(flat, np.int64(at[x]) + ahead)
 
 
 @njit
@@ -137,8 +107,8 @@ def _load_pairs(flat, plane, line, at, begin, end, pairs):
     at = at[begin:end]
     for x in range(at.shape[0]):
         first = np.int64(at[x])
-        a[x], b[x] = _pair(flat, first), _pair(flat, first + line)
-        c[x], d[x] = _pair(flat, first + plane), _pair(flat, first + plane + line)
+        a[x], b[x] = pair(flat, first), pair(flat, first + line)
+        c[x], d[x] = pair(flat, first + plane), pair(flat, first + plane + line)
 
 
 @njit
@@ -153,10 +123,9 @@ def _blend_pairs(pairs, fraction, value):
 
 
 @njit
-def _along_x(pair, f):
+def _along_x(both, f):
     """Interpolate between the int16 in the lower and the one in the upper half of an int32."""
-    first = np.int32(np.int32(pair << np.int32(16)) >> np.int32(16))
-    return arith.lerp(np.float32(first), np.float32(np.int32(pair >> np.int32(16))), f)
+    return arith.lerp(lower(both), upper(both), f)
 
 
 @njit(error_model="numpy")

@@ -2,13 +2,16 @@
 
 Positions, weights and partial sums of a row lie in buffers, so that every loop runs along the row
 and vectorises; a voxel with fewer taps than its neighbours adds zeros. The numbers of a voxel are
-added in the order of the definition, so the result is equal to it to the last bit.
+added in the order of the definition, so the result is equal to it to the last bit. Where
+the target is finer than the source, voxels are loaded in pairs along x; what lies behind a row's last voxel
+weighs nothing.
 """
 
 import numpy as np
 from numba import njit
 
 from kernels import arith
+from kernels.memory_cpu import lower, pair, upper
 from kernels.signatures import EXTRACT_BRICK
 
 
@@ -63,6 +66,21 @@ def _row_weights(p, width, count, stride, first, number, total, weights, offsets
     return taps
 
 
+@njit(error_model="numpy")
+def _row_two_weights(p, count, stride, weights, offsets):
+    """Do what `_row_weights` does for tents of half-width 1, where any third tap weighs nothing."""
+    last = np.int32(count - 1)
+    near, far, near_at, far_at = weights[0], weights[1], offsets[0], offsets[1]
+    for x in range(p.shape[0]):
+        first = arith.first_tap(p[x], arith.ONE)
+        second = np.int32(first + 1)
+        a = arith.tent(first, p[x], arith.ONE)
+        b = arith.tent(second, p[x], arith.ONE) if second <= last else arith.ZERO
+        scale = arith.ONE / (a + b)
+        near[x], far[x] = a * scale, b * scale
+        near_at[x], far_at[x] = np.int32(first * stride), np.int32(min(second, last) * stride)
+
+
 @njit
 def _row_sum(source, taps, weights, offsets, line, column, value):
     """Write the weighted sums of a row: z innermost, then y, then x."""
@@ -79,6 +97,40 @@ def _row_sum(source, taps, weights, offsets, line, column, value):
                 column[x] += weights[1, ty, x] * line[x]
         for x in range(value.shape[0]):
             value[x] += weights[2, tx, x] * column[x]
+
+
+@njit
+def _load_pairs(source, z_offsets, y_offsets, x_offsets, pairs):
+    """Load a voxel and the next along x for each voxel of a row."""
+    for x in range(pairs.shape[0]):
+        pairs[x] = pair(source, np.int64(z_offsets[x] + y_offsets[x] + x_offsets[x]))
+
+
+@njit
+def _row_eight(source, weights, offsets, pairs, value):
+    """Do what `_row_sum` does for two taps along each axis."""
+    for ty in range(2):
+        for tz in range(2):
+            _load_pairs(source, offsets[0, tz], offsets[1, ty], offsets[2, 0], pairs[2 * ty + tz])
+    a, b, c, d = pairs[0], pairs[1], pairs[2], pairs[3]
+    z0, z1, y0, y1 = weights[0, 0], weights[0, 1], weights[1, 0], weights[1, 1]
+    x0, x1 = weights[2, 0], weights[2, 1]
+    for x in range(value.shape[0]):
+        near = y0[x] * (z0[x] * lower(a[x]) + z1[x] * lower(b[x]))
+        near += y1[x] * (z0[x] * lower(c[x]) + z1[x] * lower(d[x]))
+        far = y0[x] * (z0[x] * upper(a[x]) + z1[x] * upper(b[x]))
+        far += y1[x] * (z0[x] * upper(c[x]) + z1[x] * upper(d[x]))
+        value[x] = x0[x] * near + x1[x] * far
+
+
+@njit
+def _row_end(offsets):
+    """Return the last voxel that a row of two taps reads."""
+    z, y, x = offsets[0, 1], offsets[1, 1], offsets[2, 1]
+    end = np.int32(0)
+    for i in range(x.shape[0]):
+        end = max(end, np.int32(z[i] + y[i] + x[i]))
+    return end
 
 
 @njit
@@ -115,7 +167,8 @@ def extract_rows(
     nz, ny, nx = np.int64(shape[b, 0]), np.int64(shape[b, 1]), np.int64(shape[b, 2])
     counts, strides = (nz, ny, nx), (ny * nx, nx, np.int64(1))
     begin, stop = offset[b], offset[b] + nz * ny * nx
-    hu_b, mask_b = hu[begin:stop], mask[begin:stop]
+    hu_b, mask_b = hu[begin:], mask[begin:stop]
+    end, behind = stop - begin - 1, stop < hu.shape[0]  # whether the last voxel has one to load with it
     last = np.array([nz - 1, ny - 1, nx - 1], np.float32)
     start = position_start[b]
     if start >= 0:
@@ -128,28 +181,37 @@ def extract_rows(
     first, number = np.empty(size, np.int32), np.empty(size, np.int32)
     total, line = np.empty(size, np.float32), np.empty(size, np.float32)
     column, value = np.empty(size, np.float32), np.empty(size, np.float32)
+    pairs = np.empty((4, size), np.int32)
     inside, taps = np.empty(size, np.bool_), np.empty(3, np.int64)
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     if has_mask[b]:
         _mask_bounds(mask_b.reshape((nz, ny, nx)), low, high)
+    fine = start < 0 and width.max() == arith.ONE  # width (3, size) says so of every row
+    taps[:] = 2
     for z in range(size):
         for y in range(size):
             _row_positions(matrix, b, z, y, last, p, inside)
             if start >= 0:
                 _row_slices(positions, start, nz, norm[b, 0], p[0], width[0])
             for axis in range(3):
-                taps[axis] = _row_weights(
-                    p[axis],
-                    width[axis],
-                    counts[axis],
-                    strides[axis],
-                    first,
-                    number,
-                    total,
-                    weights[axis],
-                    offsets[axis],
-                )
-            _row_sum(hu_b, taps, weights, offsets, line, column, value)
+                if fine:
+                    _row_two_weights(p[axis], counts[axis], strides[axis], weights[axis], offsets[axis])
+                else:
+                    taps[axis] = _row_weights(
+                        p[axis],
+                        width[axis],
+                        counts[axis],
+                        strides[axis],
+                        first,
+                        number,
+                        total,
+                        weights[axis],
+                        offsets[axis],
+                    )
+            if fine and (behind or _row_end(offsets) < end):
+                _row_eight(hu_b, weights, offsets, pairs, value)
+            else:
+                _row_sum(hu_b, taps, weights, offsets, line, column, value)
             for x in range(size):
                 image[z, y, x] = arith.hu_from_sum(value[x]) if inside[x] else arith.AIR
             if not has_mask[b] or not _row_meets(p, width, low, high):
