@@ -1,5 +1,9 @@
 """Short form of ``python -m tests.fuzz``: every kept finding again, and a few inputs of every reader."""
 
+import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +36,15 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
     inputs, read = target.inputs(tmp_path / "seeds"), target.reader(tmp_path / "work")
     for number in range(100):
         outcome(read, inputs.number(number, 3))
+
+
+@pytest.mark.slow  # atheris rewrites the bytecode of all that is imported
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris comes with the extra `fuzz`")
+def test_coverage_leads_to_inputs_that_are_kept(tmp_path):
+    words = [sys.executable, "-m", "tests.fuzz.atheris", "luna16", "--seconds", "120", "--runs", "300"]
+    done = subprocess.run([*words, "--findings", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["tried"] == 300
+    assert told["edges"] > 0
+    assert told["kept"] > len(TARGETS["luna16"].seeds(tmp_path))

@@ -1,0 +1,84 @@
+"""``python -m tests.fuzz.atheris TARGET --seconds 60``: what `tests.fuzz` does, steered by coverage.
+
+Needs the extra ``fuzz`` (Linux, x86-64). Seeds, readers, contract and limits are the target's; a child that
+dies names its input, and another one goes on with what the corpus has come to.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.__main__ import now, recorded, saved, watched
+from tests.fuzz.child import ended
+from tests.fuzz.targets import TARGETS
+
+MOST_DEATHS = 20  # the corpus leads back to the same abort again and again
+CPLUSPLUS = 77  # atheris caught what nothing else would have: without it the process aborts
+COVERED = re.compile(r"cov: (\d+) ft: \d+ corp: (\d+)")
+
+
+def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dict[str, Any]:
+    """Fuzz one target until `seconds` have passed or `runs` inputs are read, whichever comes first."""
+    start, codes, tried, died, log = time.monotonic(), Counter[str](), 0, 0, ""
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
+        folder = Path(place)
+        while died < MOST_DEATHS:
+            left = str(seconds - (time.monotonic() - start)), str(runs - tried), str(seed + died)
+            (folder / "now").unlink(missing_ok=True)
+            with (folder / "log").open("w") as out:
+                words = [sys.executable, "-m", "tests.fuzz.guided", name, *left, str(folder)]
+                process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=out, text=True)
+                line = watched(process, folder)
+            log = (folder / "log").read_text(errors="replace")
+            if line is not None:
+                told = json.loads(line)
+                codes.update(told["codes"])
+                tried += told["tried"]
+                break
+            at = now(folder)
+            code = process.returncode if process.returncode != CPLUSPLUS else -signal.SIGABRT
+            if not at or code > 0:
+                raise SystemExit(f"{name}: the child ended with {code}\n{log[-2000:]}")
+            data = (folder / "input").read_bytes()
+            found.setdefault(ended(code), data[8 : 8 + struct.unpack("<q", data[:8])[0]])
+            tried, died = tried + at, died + 1
+        saved(name, found, folder, findings)
+    edges, kept = map(int, COVERED.findall(log)[-1])
+    return {
+        "target": name, "tried": tried, "seconds": round(time.monotonic() - start, 1), "found": sorted(found),
+        "died": died, "codes": codes, "edges": edges, "kept": kept,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.atheris", description=__doc__)
+    parser.add_argument("targets", nargs="+", metavar="TARGET", choices=TARGETS, help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--runs", type=int, default=1 << 40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
+    parser.add_argument("--record", type=Path, help="append a line of JSON for each target")
+    told = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed; it comes with the extra: pip install -e '.[fuzz]'")
+    failed = False
+    for name in told.targets:
+        result = fuzz(name, told.seconds, told.runs, told.seed, told.findings)
+        failed |= bool(result["found"])
+        recorded("atheris", result, told.seed, told.record)
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
