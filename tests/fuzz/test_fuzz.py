@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.fuzz.child import alone
+from tests.fuzz.mutate import damaged_json
 from tests.fuzz.target import outcome
 from tests.fuzz.targets import TARGETS
 
@@ -36,6 +38,14 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
     inputs, read = target.inputs(tmp_path / "seeds"), target.reader(tmp_path / "work")
     for number in range(100):
         outcome(read, inputs.number(number, 3))
+
+
+def test_damage_does_not_depend_on_what_was_damaged_before():
+    def damage(rng):
+        return json.dumps(damaged_json([{"a": [1, {"b": 2}], "c": {}}], rng))
+
+    first = [damage(Random(k)) for k in range(2000)]
+    assert first == [damage(Random(k)) for k in range(2000)]
 
 
 @pytest.mark.slow  # atheris rewrites the bytecode of all that is imported
