@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.__main__ import now, recorded, saved, watched
+from tests.fuzz.__main__ import keep, now, recorded, saved, watched
 from tests.fuzz.child import ended
 from tests.fuzz.targets import TARGETS
 
@@ -29,7 +29,8 @@ COVERED = re.compile(r"cov: (\d+) ft: \d+ corp: (\d+)")
 
 def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dict[str, Any]:
     """Fuzz one target until `seconds` have passed or `runs` inputs are read, whichever comes first."""
-    start, codes, tried, died, log = time.monotonic(), Counter[str](), 0, 0, ""
+    start, codes, tried, died = time.monotonic(), Counter[str](), 0, 0
+    edges = kept = 0
     found: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
         folder = Path(place)
@@ -41,10 +42,11 @@ def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dic
                 process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=out, text=True)
                 line = watched(process, folder)
             log = (folder / "log").read_text(errors="replace")
+            for told in COVERED.findall(log)[-1:]:
+                edges, kept = map(int, told)
             if line is not None:
-                told = json.loads(line)
-                codes.update(told["codes"])
-                tried += told["tried"]
+                codes.update(json.loads(line)["codes"])
+                tried += json.loads(line)["tried"]
                 break
             at = now(folder)
             code = process.returncode if process.returncode != CPLUSPLUS else -signal.SIGABRT
@@ -52,9 +54,9 @@ def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dic
                 raise SystemExit(f"{name}: the child ended with {code}\n{log[-2000:]}")
             data = (folder / "input").read_bytes()
             found.setdefault(ended(code), data[8 : 8 + struct.unpack("<q", data[:8])[0]])
+            keep(findings / name, ended(code), log[-3000:].encode(), ".txt")
             tried, died = tried + at, died + 1
         saved(name, found, folder, findings)
-    edges, kept = map(int, COVERED.findall(log)[-1])
     return {
         "target": name, "tried": tried, "seconds": round(time.monotonic() - start, 1), "found": sorted(found),
         "died": died, "codes": codes, "edges": edges, "kept": kept,

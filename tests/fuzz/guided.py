@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     from tests.fuzz.target import Target
     from tests.fuzz.targets import TARGETS
 
-MOST_BYTES = 1 << 20  # of an input before it is packed
+LEAST_BYTES = 16 << 10  # that an input may have before it is packed, or twice the largest valid file
 ROOM = 16 << 20
 OWN_MIB = 512  # for the corpus and the counters
 LONGEST_WORD = 60  # libFuzzer refuses a longer one in its dictionary
@@ -51,18 +51,14 @@ def mutator(target: Target, seeds: tuple[Seed, ...]) -> Callable[[bytes, int, in
     return mutated
 
 
-def options(folder: Path, target: Target, seed: int) -> list[str]:
+def options(folder: Path, target: Target, seeds: tuple[Seed, ...], seed: int) -> list[str]:
     """Return libFuzzer's command line; the limits are ours, and time is looked at between inputs."""
     words = {word for word in target.tokens if 0 < len(word) <= LONGEST_WORD}
     lines = ("".join(f"\\x{byte:02x}" for byte in word) for word in sorted(words))
     (folder / "words").write_text("".join(f'"{line}"\n' for line in lines))
-    told: dict[str, object] = {
-        "seed": seed + 1,
-        "max_len": MOST_BYTES,
-        "rss_limit_mb": 0,
-        "timeout": 0,
-        "len_control": 0,
-    }
+    most = max(LEAST_BYTES, *(2 * len(valid.data) for valid in seeds))
+    told: dict[str, object] = {"seed": seed + 1, "max_len": most, "len_control": 0}
+    told |= {"rss_limit_mb": 0, "timeout": 0}
     told |= {f"handle_{name}": 0 for name in QUIET}
     told |= {"dict": folder / "words", "artifact_prefix": f"{folder}/"}
     return ["guided", *(f"-{name}={value}" for name, value in told.items()), f"{folder}/corpus"]
@@ -115,7 +111,9 @@ def main() -> None:
                 sys.stderr.flush()
                 os._exit(3)
 
-        atheris.Setup(options(folder, target, int(seed)), guarded, custom_mutator=mutator(target, seeds))
+        atheris.Setup(
+            options(folder, target, seeds, int(seed)), guarded, custom_mutator=mutator(target, seeds)
+        )
         with limits(replace(target, memory_mib=target.memory_mib + OWN_MIB)):
             atheris.Fuzz()
 
