@@ -103,6 +103,7 @@ def nhdr(path, data=None, **changes):
         ({"TransformMatrix": "1 0 0 0 1 0 0 1 0"}, "E-GEO-006"),
         ({"TransformMatrix": "1 0 0 0 1 0 0 inf 0"}, "E-GEO-006"),
         ({"Position": "1 2 3"}, "E-FILE-003"),
+        ({"Offset": "0 1e17 0"}, "E-GEO-006"),
         ({"Offset": None, "Origin": "1 2 3"}, ""),
         ({"DistanceUnits": "cm"}, "E-VOL-002"),
         ({"ElementToIntensityFunctionSlope": "2"}, "E-HU-001"),

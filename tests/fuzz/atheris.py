@@ -7,6 +7,7 @@ dies names its input, and another one goes on with what the corpus has come to.
 import argparse
 import importlib.util
 import json
+import os
 import re
 import signal
 import struct
@@ -28,17 +29,17 @@ COVERED = re.compile(r"cov: (\d+) ft: \d+ corp: (\d+)")
 
 
 def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dict[str, Any]:
-    """Fuzz one target until `seconds` have passed or `runs` inputs are read, whichever comes first."""
-    start, codes, tried, died = time.monotonic(), Counter[str](), 0, 0
-    edges = kept = 0
+    """Fuzz one target for so many seconds of processor time, or until `runs` inputs are read."""
+    start, end, codes = time.monotonic(), spent() + seconds, Counter[str]()
+    tried = died = edges = kept = 0
     found: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
         folder = Path(place)
-        while died < MOST_DEATHS:
-            left = str(seconds - (time.monotonic() - start)), str(runs - tried), str(seed + died)
+        while died < MOST_DEATHS and tried < runs and (left := end - spent()) > 0:
             (folder / "now").unlink(missing_ok=True)
             with (folder / "log").open("w") as out:
-                words = [sys.executable, "-m", "tests.fuzz.guided", name, *left, str(folder)]
+                words = [sys.executable, "-m", "tests.fuzz.guided", name]
+                words += [str(left), str(runs - tried), str(seed + died), str(folder)]
                 process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=out, text=True)
                 line = watched(process, folder)
             log = (folder / "log").read_text(errors="replace")
@@ -63,10 +64,16 @@ def fuzz(name: str, seconds: float, runs: int, seed: int, findings: Path) -> dic
     }  # fmt: skip
 
 
+def spent() -> float:
+    """Return the processor time of all children that have ended, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.atheris", description=__doc__)
     parser.add_argument("targets", nargs="+", metavar="TARGET", choices=TARGETS, help=", ".join(TARGETS))
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of processor time")
     parser.add_argument("--runs", type=int, default=1 << 40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))

@@ -58,7 +58,7 @@ def options(folder: Path, target: Target, seeds: tuple[Seed, ...], seed: int) ->
     (folder / "words").write_text("".join(f'"{line}"\n' for line in lines))
     most = max(LEAST_BYTES, *(2 * len(valid.data) for valid in seeds))
     told: dict[str, object] = {"seed": seed + 1, "max_len": most, "len_control": 0}
-    told |= {"rss_limit_mb": 0, "timeout": 0}
+    told |= {"rss_limit_mb": 0, "timeout": 3600}  # atheris takes a timeout of 0 for that
     told |= {f"handle_{name}": 0 for name in QUIET}
     told |= {"dict": folder / "words", "artifact_prefix": f"{folder}/"}
     return ["guided", *(f"-{name}={value}" for name, value in told.items()), f"{folder}/corpus"]
@@ -78,7 +78,7 @@ def main() -> None:
     (folder / "now").write_bytes(bytes(8))
     (folder / "input").write_bytes(b"")
     os.truncate(folder / "input", ROOM)
-    start, codes, found = time.monotonic(), Counter[str](), set[str]()
+    start, codes, found = time.process_time(), Counter[str](), set[str]()
 
     def done() -> NoReturn:
         sys.stdout.write(json.dumps({"tried": codes.total(), "codes": dict(codes.most_common())}) + "\n")
@@ -90,7 +90,7 @@ def main() -> None:
         now, copy = mmap.mmap(a.fileno(), 8), mmap.mmap(b.fileno(), ROOM)
 
         def one(inner: bytes) -> None:
-            if codes.total() >= int(runs) or time.monotonic() - start > float(seconds):
+            if codes.total() >= int(runs) or time.process_time() - start > float(seconds):
                 done()
             data = target.packed(inner, Random(crc32(inner)))[: ROOM - 8]
             copy[: 8 + len(data)] = struct.pack("<q", len(data)) + data
