@@ -50,7 +50,7 @@ TITLES = {"preprocess": "preprocessing", "training": "training, evaluating, pred
 def _fuzz(rows: Sequence[Row]) -> list[str]:
     """Return a line for damage that is drawn, and one for damage that atheris steers."""
     again = "`python -m tests.fuzz --inputs 100000 --seed 7`"
-    steered = "`python -m tests.fuzz.atheris TARGET --seconds 120`, with the extra `fuzz`"
+    steered = "`python -m tests.fuzz.atheris TARGET --seconds 30 --seed 1`, with the extra `fuzz`"
     kinds = {"fuzz": ("damaged files", again), "atheris": ("damage steered by coverage (atheris)", steered)}
     found = []
     for kind, (what, command) in kinds.items():
