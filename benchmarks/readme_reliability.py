@@ -48,22 +48,32 @@ TITLES = {"preprocess": "preprocessing", "training": "training, evaluating, pred
 
 
 def _fuzz(rows: Sequence[Row]) -> list[str]:
-    last = {row["target"]: row for row in rows}
-    if not last:
-        return []
-    tried = f"{sum(row['tried'] for row in last.values()):,} files, {len(last)} readers"
+    """Return a line for damage that is drawn, and one for damage that atheris steers."""
+    again = "`python -m tests.fuzz --inputs 100000 --seed 7`"
+    steered = "`python -m tests.fuzz.atheris TARGET --seconds 30 --seed 1`, with the extra `fuzz`"
+    kinds = {"fuzz": ("damaged files", again), "atheris": ("damage steered by coverage (atheris)", steered)}
+    found = []
+    for kind, (what, command) in kinds.items():
+        last = {row["target"]: row for row in rows if row["what"] == kind}
+        if last:
+            tried = f"{sum(row['tried'] for row in last.values()):,} files, {len(last)} readers"
+            found.append(_line(f"{what}: {', '.join(last)}", tried, _lost(last), command))
+    return found
+
+
+def _lost(last: Mapping[str, Row]) -> str:
     died = {name: row["died"] for name, row in last.items() if row.get("died")}
-    what = f"damaged files: {', '.join(last)}"
-    open_ = {name: row["found"] for name, row in last.items() if row["found"] and not row.get("died")}
+    other = {
+        name: [f for f in row["found"] if f != "the process ended with -6"] for name, row in last.items()
+    }
+    if open_ := {name: found for name, found in other.items() if found}:
+        return f"open: {json.dumps(open_)}"
     lost = "no reader failed otherwise than by a code"
     if died:
         named = ", ".join(f"{name} {count}" for name, count in died.items())
-        lost += (
-            f", but for decoders that ended their own process ({named}): the worker dies, the case is named"
-        )
-    if open_:
-        lost = f"open: {json.dumps(open_)}"
-    return [_line(what, tried, lost, "`python -m tests.fuzz --inputs 100000 --seed 7`")]
+        own = f"decoders that ended their own process ({named})"
+        lost += f", but for {own}: the worker dies, the case is named"
+    return lost
 
 
 def _soak(rows: Sequence[Row]) -> list[str]:

@@ -105,6 +105,7 @@ BROKEN = {
     "unknown encoding": GOOD.replace("UTF-8", "x-none"),
     "bad bytes": GOOD.encode().replace(b"noduleID>1", b"noduleID>\xff"),
     "word for a number": GOOD.replace("<xCoord>2<", "<xCoord>two<"),
+    "underscore": GOOD.replace("<xCoord>2<", "<xCoord>2_0<"),
     "fraction": GOOD.replace("<xCoord>2<", "<xCoord>2.5<"),
     "huge number": GOOD.replace("<xCoord>2<", f"<xCoord>{10**30}<"),
     "endless number": GOOD.replace("<xCoord>2<", f"<xCoord>{'9' * 5000}<"),

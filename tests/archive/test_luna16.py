@@ -85,7 +85,16 @@ def test_masks_go_before_positions_and_lung_masks_are_no_scans(archive):
 
 @pytest.mark.parametrize(
     "line",
-    ["1.2.3,a,2,3,5", "1.2.3,1,2,3", "1.2.3,1,2,3,-5", "1.2.3,1,2,nan,5", ",1,2,3,5", '"1.2.3,1', "\udc80"],
+    [
+        "1.2.3,a,2,3,5",
+        "1.2.3,1,2,3",
+        "1.2.3,1,2,3,-5",
+        "1.2.3,1,2,3,4_5",
+        "1.2.3,1,2,nan,5",
+        ",1,2,3,5",
+        '"1.2.3,1',
+        "\udc80",
+    ],
 )
 def test_a_wrong_line_refuses_the_table(archive, line):
     path = archive / "annotations.csv"
@@ -105,6 +114,14 @@ def test_other_tables_are_other_files(tmp_path):
     assert sniff_luna16(tmp_path / "d.csv") == "candidates"
     with pytest.raises(InputError, match="line 2"):
         read_luna16(tmp_path / "d.csv", "candidates")
+
+
+def test_names_in_quotes_are_names(tmp_path):
+    text = '"seriesuid","coordX","coordY","coordZ","diameter_mm"\r\n"1.2.3",1,2,3,4\r\n'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert sniff_luna16(tmp_path / "a.csv") == "annotations"
+    (row,) = read_luna16(tmp_path / "a.csv", "annotations")
+    assert row == ("1.2.3", 1.0, 2.0, 3.0, 4.0)
 
 
 @pytest.mark.real

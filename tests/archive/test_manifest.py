@@ -84,6 +84,7 @@ def test_wrong_columns(tmp_path, header, said):
         (MASK, "a,p,i,m,,1.5,", "label 1.5 is not in [0, 1]"),
         (MASK, "a,p,i,m,,-0.1,", "label -0.1 is not in [0, 1]"),
         (MASK, "a,p,i,m,,nan,", "label 'nan' is not a number"),
+        (POINT, "a,p,i,1_5,2,3,5,,,", "x_mm '1_5' is not a number"),
         (MASK, "a,p,i,m,,malignant,", "label 'malignant' is not a number"),
         (MASK, 'a,p,i,m,,"0,5",', "label '0,5' is not a number (use a point as decimal mark)"),
         (MASK, "a,p,i,m,,0,5,", "too many fields"),

@@ -74,21 +74,27 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> dict[str, Any]:
             found.setdefault(ended(process.returncode), data)
             codes[f"died {process.returncode}"] += 1
             done = at + 1
-        told = folder / "found.jsonl"
-        for text in told.read_text().splitlines() if told.exists() else ():
-            value = json.loads(text)
-            found.setdefault(value["finding"], bytes.fromhex(value["data"]))
-            keep(findings / name, value["finding"], value["trace"].encode(errors="backslashreplace"), ".txt")
-        for finding, data in found.items():
-            shrink(name, keep(findings / name, finding, data, ".bin"), finding, folder)
+        saved(name, found, folder, findings)
     seconds = time.perf_counter() - start
     return {
         "target": name,
         "tried": inputs,
         "seconds": round(seconds, 1),
         "found": sorted(found),
+        "died": sum(count for code, count in codes.items() if code.startswith("died ")),
         "codes": codes,
     }
+
+
+def saved(name: str, found: dict[str, bytes], folder: Path, findings: Path) -> None:
+    """Add what a child told to what ended it, and save an input of each, cut down."""
+    told = folder / "found.jsonl"
+    for text in told.read_text().splitlines() if told.exists() else ():
+        value = json.loads(text)
+        found.setdefault(value["finding"], bytes.fromhex(value["data"]))
+        keep(findings / name, value["finding"], value["trace"].encode(errors="backslashreplace"), ".txt")
+    for finding, data in found.items():
+        shrink(name, keep(findings / name, finding, data, ".bin"), finding, folder)
 
 
 def keep(folder: Path, finding: str, data: bytes, suffix: str) -> Path:
@@ -105,6 +111,16 @@ def shrink(name: str, path: Path, finding: str, folder: Path) -> None:
         subprocess.run(words, stderr=subprocess.DEVNULL, timeout=SILENT_SECONDS, check=False)
 
 
+def recorded(what: str, result: dict[str, Any], seed: int, path: Path | None) -> None:
+    """Print what became of a target, and append it to a file of results."""
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    if path:
+        about = {each: context("cpu")[each] for each in ("commit", "date", "device")}
+        with path.open("a") as out:
+            out.write(json.dumps({"what": what, **result, "seed": seed, **about}) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
@@ -117,12 +133,7 @@ def main() -> None:
     for name in told.targets or TARGETS:
         result = fuzz(name, told.inputs, told.seed, told.findings)
         failed |= bool(result["found"])
-        sys.stdout.write(json.dumps(result) + "\n")
-        sys.stdout.flush()
-        if told.record:
-            about = {each: context("cpu")[each] for each in ("commit", "date", "device")}
-            with told.record.open("a") as out:
-                out.write(json.dumps({"what": "fuzz", **result, "seed": told.seed, **about}) + "\n")
+        recorded("fuzz", result, told.seed, told.record)
     raise SystemExit(1 if failed else 0)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any, NamedTuple
 
@@ -105,16 +106,16 @@ def damaged_json(value: Any, rng: Random) -> Any:
     for _ in range(rng.choice((1, 1, 2, 3))):
         holder, key = _leaf(value, rng)
         if holder is None:
-            return rng.choice(VALUES)
+            return deepcopy(rng.choice(VALUES))
         how = rng.randrange(6)
         if how <= 2:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = deepcopy(rng.choice(VALUES))  # the next change may be to the inside of it
         elif how == 3:
             del holder[key]
         elif how == 4 and isinstance(holder, list):
             holder.insert(key, json.loads(json.dumps(holder[key])))
         elif isinstance(holder, dict):
-            holder[rng.choice((*holder, "more"))] = holder[key]
+            holder[rng.choice((*holder, "more"))] = deepcopy(holder[key])
         else:
             holder[key] = [holder[key]]
     return value

@@ -17,6 +17,7 @@ from toolkit.archive.dicom_general import pydicom_header
 from toolkit.archive.dicom_header import read_header
 from toolkit.archive.dicom_pixels import hu_rule, read_rows
 from toolkit.archive.dicom_series import DicomSeries, SeriesRules, build_series
+from toolkit.archive.hu import Tally
 from toolkit.archive.lidc_head import sniff_lidc
 from toolkit.archive.mask_object import read_head
 from toolkit.archive.multi_frame import expand, is_multi_frame
@@ -97,7 +98,7 @@ def _series(folder: Path) -> Read:
         damaged.write_bytes(data)
         series, _ = build_series([*kept, *_slice_file(damaged)], SeriesRules(True, True))
         assert np.isfinite(series.geometry.affine).all()
-        found = series.read_boxes([series.geometry.box])[0]
+        found = series.read_boxes([series.geometry.box], Tally())[0]
         assert found.shape == series.geometry.shape_zyx
 
     return read

@@ -13,6 +13,7 @@ from tests.fuzz.mutate import Seed
 from tests.fuzz.real_files import real_files
 from tests.fuzz.target import Read, Target
 from toolkit.archive.geometry import Box
+from toolkit.archive.hu import Tally
 from toolkit.archive.volume import open_labels, open_volume
 
 NIFTI_HOT = tuple((at, 2) for at in range(40, 56, 2)) + tuple((at, 4) for at in (0, 108, 112, 116, 344))
@@ -68,7 +69,7 @@ def _reader(name: str) -> Callable[[Path], Read]:
             assert np.isfinite(volume.geometry.affine).all()
             whole = volume.geometry.box
             corner = Box((0, 0, 0), tuple(min(n, 64) for n in whole.stop_zyx))  # type: ignore[arg-type]
-            (found,) = volume.read_boxes([corner])
+            (found,) = volume.read_boxes([corner], Tally())
             assert found.shape == corner.shape_zyx
             for box, labels in open_labels(str(path)).regions():
                 assert labels.shape == box.shape_zyx

@@ -1,10 +1,16 @@
 """Short form of ``python -m tests.fuzz``: every kept finding again, and a few inputs of every reader."""
 
+import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.fuzz.child import alone
+from tests.fuzz.mutate import damaged_json
 from tests.fuzz.target import outcome
 from tests.fuzz.targets import TARGETS
 
@@ -32,3 +38,23 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
     inputs, read = target.inputs(tmp_path / "seeds"), target.reader(tmp_path / "work")
     for number in range(100):
         outcome(read, inputs.number(number, 3))
+
+
+def test_damage_does_not_depend_on_what_was_damaged_before():
+    def damage(rng):
+        return json.dumps(damaged_json([{"a": [1, {"b": 2}], "c": {}}], rng))
+
+    first = [damage(Random(k)) for k in range(2000)]
+    assert first == [damage(Random(k)) for k in range(2000)]
+
+
+@pytest.mark.slow  # atheris rewrites the bytecode of all that is imported
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris comes with the extra `fuzz`")
+def test_coverage_leads_to_inputs_that_are_kept(tmp_path):
+    words = [sys.executable, "-m", "tests.fuzz.atheris", "luna16", "--seconds", "120", "--runs", "300"]
+    done = subprocess.run([*words, "--findings", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["tried"] == 300
+    assert told["edges"] > 0
+    assert told["kept"] > len(TARGETS["luna16"].seeds(tmp_path))

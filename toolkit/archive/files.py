@@ -39,6 +39,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def number(text: str) -> float:
+    """Return the number that a text is; ValueError also for ``1_5``, which Python alone takes for 15."""
+    if "_" in text:
+        raise ValueError("an underscore in a number")
+    return float(text)
+
+
+def whole(text: str) -> int:
+    """Return the whole number that a text is; ValueError as `number` raises it."""
+    if "_" in text:
+        raise ValueError("an underscore in a number")
+    return int(text)
+
+
 class Bounded(io.BufferedReader):
     """A file that is never asked for more than it holds.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.archive.case import Case, Finding, ToldLabel
-from toolkit.archive.files import table_text
+from toolkit.archive.files import number, table_text
 from toolkit.archive.geometry import Geometry
 from toolkit.errors import InputError, Problem, UsageError
 
@@ -61,11 +61,11 @@ def read_labels(path: Path) -> LabelTable:
         raise UsageError(Problem("E-CSV-001", "labels cannot be read", reason, files=(str(path),))) from error
     wrong: list[str] = []
     lines: dict[tuple[str, str], list[ToldLabel]] = defaultdict(list)
-    for number, row in rows:
-        plain = {
-            str(key): (value or "").strip() for key, value in row.items() if isinstance(value, str | None)
-        }
-        _take(number, plain, lines, wrong)
+    for line, row in rows:
+        if None in row or None in row.values():  # a decimal comma is one cell more
+            wrong.append(f"line {line}: {'too many' if None in row else 'too few'} fields")
+        else:
+            _take(line, {name: value.strip() for name, value in row.items()}, lines, wrong)
     if wrong:
         shown = "; ".join(wrong[:20]) + ("" if len(wrong) <= 20 else f"; and {len(wrong) - 20} more")
         raise UsageError(Problem("E-CSV-003", "values of labels", shown, files=(str(path),)))
@@ -85,7 +85,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 
 def _take(
-    number: int, row: Mapping[str, str], lines: dict[tuple[str, str], list[ToldLabel]], wrong: list[str]
+    line: int, row: Mapping[str, str], lines: dict[tuple[str, str], list[ToldLabel]], wrong: list[str]
 ) -> None:
     """Check one line and add it to `lines`; what is wrong with it is appended to `wrong`."""
     keys = [(name, row[name]) for name in CASE if row.get(name)]
@@ -95,24 +95,24 @@ def _take(
     for name in ("label", *PLACE, "diameter_mm"):
         if row.get(name):
             try:
-                values[name] = float(row[name])
+                values[name] = number(row[name])
             except ValueError:
                 values[name] = math.nan
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     given = [name for name in PLACE if name in values]
     if bad:
-        wrong.append(f"line {number}: {', '.join(bad)} is not a number")
+        wrong.append(f"line {line}: {', '.join(bad)} is not a number")
     elif len(keys) != 1:
-        wrong.append(f"line {number}: {len(keys)} of {', '.join(CASE)} filled, one expected")
+        wrong.append(f"line {line}: {len(keys)} of {', '.join(CASE)} filled, one expected")
     elif not 0 <= values["label"] <= 1:
-        wrong.append(f"line {number}: label {values['label']:g} is not in [0, 1]")
+        wrong.append(f"line {line}: label {values['label']:g} is not in [0, 1]")
     elif given and len(given) < len(PLACE):
-        wrong.append(f"line {number}: {', '.join(n for n in PLACE if n not in given)} missing")
+        wrong.append(f"line {line}: {', '.join(n for n in PLACE if n not in given)} missing")
     elif given and row.get("nodule_id"):
-        wrong.append(f"line {number}: both a nodule and a position")
+        wrong.append(f"line {line}: both a nodule and a position")
     else:
         place = (values["x_mm"], values["y_mm"], values["z_mm"]) if given else None
-        told = ToldLabel(values["label"], row.get("nodule_id", ""), place, values.get("diameter_mm"), number)
+        told = ToldLabel(values["label"], row.get("nodule_id", ""), place, values.get("diameter_mm"), line)
         lines[keys[0]].append(told)
 
 

@@ -16,6 +16,7 @@ from xml.parsers.expat import ExpatError
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.archive.files import number, whole
 from toolkit.archive.lidc_head import CT_ROOT, MalformedError, local_name, refuse_doctype
 from toolkit.errors import InputError, Problem
 
@@ -223,7 +224,9 @@ def _session(session: Element, reader: int) -> tuple[list[Reading], int]:
 
 def _malignancy(nodule: Element) -> int | None:
     found = [
-        int(_text(e)) for part in _children(nodule, "characteristics") for e in _children(part, "malignancy")
+        whole(_text(e))
+        for part in _children(nodule, "characteristics")
+        for e in _children(part, "malignancy")
     ]
     if len(found) > 1 or any(not 0 <= value <= 5 for value in found):
         raise MalformedError("malignancy is not one number from 1 to 5")
@@ -238,16 +241,16 @@ def _outline(roi: Element) -> Outline:
             x, y = part
             if not (x.tag.endswith("xCoord") and y.tag.endswith("yCoord")):
                 raise MalformedError("an edgeMap without xCoord and yCoord")
-            numbers += (x.text or "", y.text or "")
+            numbers += (str(whole(x.text or "")), str(whole(y.text or "")))
         elif part.tag.endswith(POINTS_TAG):
             numbers += (part.text or "").split()
         else:
             fields[local_name(part.tag)] = _text(part)
-    z_mm = float(fields.get("imageZposition", "nan"))
+    z_mm = number(fields.get("imageZposition", "nan"))
     inclusion = fields.get("inclusion", "").upper()
     if not math.isfinite(z_mm) or inclusion not in ("TRUE", "FALSE") or not numbers:
         raise MalformedError("a roi without imageZposition, inclusion or edgeMap")
-    points = np.array([int(number) for number in numbers], dtype=np.int32).reshape(-1, 2)
+    points = np.array([int(text) for text in numbers], dtype=np.int32).reshape(-1, 2)
     return Outline(fields.get("imageSOP_UID", ""), z_mm, inclusion == "TRUE", points)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from toolkit.archive.case import Point
-from toolkit.archive.files import readable, refusal, table_text
+from toolkit.archive.files import number, readable, refusal, table_text
 from toolkit.errors import InputError
 
 Kind = Literal["annotations", "candidates"]
@@ -36,7 +36,7 @@ def sniff_luna16(path: Path) -> Kind | None:
     """Tell from its first line whether a csv file is a table of LUNA16, and which."""
     with readable(str(path)) as file:
         head = file.readline(256).decode("utf-8-sig", errors="replace")
-    names = tuple(name.strip() for name in head.split(","))
+    names = tuple(name.strip(' "\r\n') for name in head.split(","))  # R writes quotes
     return _LAST.get(names[4]) if len(names) == 5 and names[:4] == _PLACE else None
 
 
@@ -69,7 +69,7 @@ def read_luna16(path: Path, kind: Kind) -> list[LunaRow]:
 def _row(line: list[str], kind: Kind) -> list[LunaRow]:
     """Check a line; ValueError says that it is wrong."""
     uid, *numbers = (field.strip() for field in line)
-    x, y, z, last = map(float, numbers)
+    x, y, z, last = map(number, numbers)
     if not uid or not all(map(math.isfinite, (x, y, z, last))):
         raise ValueError
     if kind == "annotations":

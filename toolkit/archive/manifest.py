@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.archive.case import Case
-from toolkit.archive.files import table_text
+from toolkit.archive.files import number, table_text
 from toolkit.errors import Problem, UsageError
 
 REQUIRED = ("case_id", "patient_id", "image")
@@ -218,13 +218,13 @@ def _number(line: int, name: str, text: str, wrong: list[str]) -> float | None:
     if not text:
         return None
     try:
-        number = float(text)
+        value = number(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+        value = math.nan
+    if not math.isfinite(value):
         wrong.append(f"line {line}: {name} {text[:20]!r} is not a number (use a point as decimal mark)")
         return None
-    return number
+    return value
 
 
 def _check_case(rows: Sequence[Row], path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.archive.files import file_size, inside_folder, read_prefix, refusal, shown
+from toolkit.archive.files import file_size, inside_folder, number, read_prefix, refusal, shown, whole
 from toolkit.archive.geometry import Geometry
 from toolkit.archive.stored import Encoding, StoredArray
 from toolkit.archive.volume_header import VolumeHeader, check_shape, grid, make_header
@@ -92,7 +92,7 @@ def _field(fields: dict[str, str], names: Sequence[str], path: str) -> str | Non
 
 def _numbers(text: str, name: str, path: str) -> NDArray[np.float64]:
     try:
-        return np.array([float(part) for part in text.split()], dtype=np.float64)
+        return np.array([number(part) for part in text.split()], dtype=np.float64)
     except ValueError as error:
         raise refusal("E-FILE-003", f"{name} is not numbers", shown(text), path=path) from error
 
@@ -208,7 +208,7 @@ def _offset(fields: dict[str, str], default: int, path: str) -> int:
     """Return the byte where the data begins; -1 where it ends with the file."""
     text = fields.get("HeaderSize", "0")
     try:
-        size = int(text) if len(text) < 20 else -2
+        size = whole(text) if len(text) < 20 else -2
     except ValueError:
         size = -2
     if not -1 <= size <= 1 << 40:

@@ -44,6 +44,11 @@ _TYPES = {
 }
 _DTYPES = {name: code for code, names in _TYPES.items() for name in names.split(", ")}
 
+_NUMERIC = (
+    rb"dimension|sizes|spacings|space directions|space origin|axis ?mins|axis ?maxs|(?:byte|line) ?skip"
+)
+_UNDERSCORE = re.compile(rb"(?m)^(?:" + _NUMERIC + rb"): .*\d_\d")  # Python alone takes 1_5 for 15
+
 
 def read_header(path: str) -> VolumeHeader:
     """Read the header of a NRRD file.
@@ -92,6 +97,8 @@ def _fields(path: str) -> tuple[Mapping[str, Any], bytes, bool]:
         raise refusal(
             "E-VOL-002", "the data is spread over several files", expected="one data file", path=path
         )
+    if _UNDERSCORE.search(header):
+        raise refusal("E-FILE-003", "an underscore in a number of the NRRD header", path=path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pynrrd speaks of fields that are given twice
@@ -137,6 +144,7 @@ def _grid(
         spacings = np.asarray(fields.get("spacings", []), dtype=np.float64)[:3]
         if spacings.shape != (3,) or not (spacings > 0).all() or _SPACES.get(space, _LPS) != _LPS:
             raise refusal("E-GEO-008", "neither space directions nor plain spacings", path=path)
+        _refuse_mins(fields, path)
         signs, steps = np.ones(3), np.diag(spacings)
     else:
         if space not in _SPACES:
@@ -153,6 +161,15 @@ def _grid(
         what = f"no {' and no '.join(missing)} in the header"
         notes = (Problem("W-GEO-002", what, action="identity and zero are taken", files=(path,)),)
     return grid(shape, steps.T * signs[:, None], start * signs, path), notes
+
+
+def _refuse_mins(fields: Mapping[str, Any], path: str) -> None:
+    """Refuse a position that is told as the ends of axes: what they are the ends of is seldom told."""
+    for name in ("axis mins", "axismins", "axis maxs", "axismaxs"):
+        ends = np.asarray(fields.get(name, ()), dtype=np.float64)
+        if not np.isnan(ends).all():
+            expected = "space directions and space origin"
+            raise refusal("E-GEO-008", "a position told as the ends of axes", name, expected, path=path)
 
 
 def _stored(

@@ -178,12 +178,12 @@ def below_air(values: NDArray[Any], stored: StoredArray) -> int:
     """Count the stored values that are less than -1024 HU."""
     if values.dtype.kind == "u" and stored.slope > 0 and stored.intercept >= AIR_HU:
         return 0
-    if stored.slope == 1 and stored.intercept == 0:
-        return int(np.count_nonzero(values < AIR_HU - 0.5))
-    return sum(
-        int(np.count_nonzero(plane * np.float64(stored.slope) + stored.intercept < AIR_HU - 0.5))
-        for plane in values
-    )
+    lowest = AIR_HU - 0.5
+    with np.errstate(invalid="ignore", over="ignore"):  # `to_hu` refuses the one and clips the other
+        if stored.slope == 1 and stored.intercept == 0:
+            return int(np.count_nonzero(values < lowest))
+        slope, intercept = np.float64(stored.slope), stored.intercept
+        return sum(int(np.count_nonzero(plane * slope + intercept < lowest)) for plane in values)
 
 
 def to_labels(values: NDArray[Any], stored: StoredArray) -> NDArray[np.integer]:

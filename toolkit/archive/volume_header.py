@@ -17,6 +17,7 @@ from toolkit.errors import Problem
 MAX_VOXELS = 1 << 33
 MAX_PLANE_VOXELS = 1 << 26  # 8192 x 8192: one plane must fit in memory
 MIN_DETERMINANT = 1e-3  # of the unit directions: below, the grid has no volume worth the name
+MAX_ORIGIN_MM = 1e6  # a kilometre; far out float64 loses voxels, and two grids look like one
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def grid(
     Raises
     ------
     InputError
-        E-GEO-006 where the steps are not finite or span no volume.
+        E-GEO-006 where the steps are not finite or span no volume, or the first voxel lies a kilometre off.
     """
     affine = np.eye(4)
     affine[:3, :3] = steps[:, ::-1]
@@ -125,6 +126,10 @@ def grid(
         raise refusal(
             "E-GEO-006", "the orientation matrix is not usable", measured, "finite steps above 0", path=path
         )
+    far = float(np.abs(origin).max())
+    if far > MAX_ORIGIN_MM:
+        expected = f"at most {MAX_ORIGIN_MM:g} mm"
+        raise refusal("E-GEO-006", "the position is not usable", f"{far:.3g} mm", expected, path=path)
     determinant = abs(float(np.linalg.det(steps / lengths)))
     if determinant < MIN_DETERMINANT:
         measured = f"determinant of the directions {determinant:.2g}"

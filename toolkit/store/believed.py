@@ -40,6 +40,10 @@ def check_entry(value: Mapping[str, Any], path: Path) -> None:
             numbers += [number for name in _NUMBERS if (number := nodule[name]) is not None]
             if not all(-_MOST < number < _MOST for number in numbers):
                 raise ValueError
+            if not 0 <= nodule["occupancy"] <= 1 or not 0 <= (nodule["label"] or 0) <= 1:
+                raise ValueError
+            if (nodule["diameter_mm"] or 0) < 0 or (nodule["volume_mm3"] or 0) < 0:
+                raise ValueError
         if not all(type(text) is str for text in texts):
             raise TypeError
         "".join(texts).encode()  # half a character cannot be written anywhere
