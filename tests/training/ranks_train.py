@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.training.runs import Watcher, config, run
 
-SETTINGS = config(epochs=3, model={"name": "densenet-small", "dropout": 0.3})
+SETTINGS = config(epochs=3, model={"name": "densenet-small", "dropout": 0.3}, compute={"impl": "fast"})
+"""By the fast twin: that it learns over ranks as the plain network does, test_ranks shows."""
 
 
 class Signalled(Watcher):
