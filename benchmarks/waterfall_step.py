@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +21,9 @@ from toolkit.models.registry import build
 from toolkit.store import Store
 from toolkit.training.averaging import Average
 from toolkit.training.config import Optimizer
+from toolkit.training.graph import Recorded
 
-LR, CAPTURE_WARM, SETTLED = 1e-4, 3, 1_000_000
+LR = 1e-4
 USUAL = Optimizer()
 Fed = Iterator[tuple[Tensor, Tensor]]
 
@@ -103,8 +103,7 @@ class Stepper:
         self.optimizer = self._make_optimizer()
         self.loss = torch.full((), math.nan, device=device)
         self.steps = 0
-        self._graph: Any = None
-        self._static: tuple[Tensor, Tensor] | None = None
+        self._recorded: Recorded | None = None
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         if not self.recipe.fused:
@@ -120,13 +119,15 @@ class Stepper:
         torch.backends.cudnn.benchmark = self.recipe.autotune
         if self.recipe.channels_last:
             image = image.contiguous(memory_format=torch.channels_last_3d)
-        if self.recipe.graph:
-            self._replay(image, target)
-        else:
-            self._eager(image, target)
+        if self.recipe.graph and self._recorded is None:
+            state = [*self.network.state_dict().values()]
+            self._recorded = Recorded(self._move, self.optimizer, state, (image, target))
+        self.loss.copy_((self._recorded or self._move)(image, target))
+        if self.average is not None:
+            self.average.update(self.steps)
         self.steps += 1
 
-    def _eager(self, image: Tensor, target: Tensor) -> None:
+    def _move(self, image: Tensor, target: Tensor) -> Tensor:
         recipe = self.recipe
         self.optimizer.zero_grad()
         dtype = getattr(torch, recipe.amp)
@@ -137,39 +138,7 @@ class Stepper:
         if recipe.guards:
             torch.nn.utils.clip_grad_norm_(self.parameters, self._clip_norm, foreach=True)
         self.optimizer.step()
-        if self.average is not None:
-            # a recorded step has one decay: the one that it settles at
-            self.average.update(SETTLED if self.recipe.graph else self.steps)
-        self.loss.copy_(loss.detach())
-
-    def _replay(self, image: Tensor, target: Tensor) -> None:
-        if self._static is None:
-            self._capture(image, target)
-        assert self._static is not None
-        for there, here in zip(self._static, (image, target), strict=True):
-            there.copy_(here)
-        self._graph.replay()
-
-    def _capture(self, image: Tensor, target: Tensor) -> None:
-        """Record the step, and begin again with the weights as they were; the average starts anew, too."""
-        self._static = (image.clone(), target.clone())
-        kept = deepcopy(self.network.state_dict())
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(CAPTURE_WARM):
-                self._eager(*self._static)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.optimizer.zero_grad()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._eager(*self._static)
-        self.network.load_state_dict(kept)
-        for state in self.optimizer.state.values():
-            for value in state.values():
-                value.zero_()
-        if self.average is not None:
-            self.average.module.load_state_dict(kept)
+        return loss.detach()
 
 
 class Crops(torch.utils.data.Dataset[tuple[Tensor, float]]):

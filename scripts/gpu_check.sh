@@ -40,7 +40,8 @@ else
     part "the training step: eager and compiled, beside MONAI" python -m benchmarks.step --device cuda
     part "the fast twin: 32^3 to 96^3, batch 8 to 256, beside MONAI and ours, of what memory allows" \
         python -m benchmarks.fast --device cuda
-    part "the training step, a technique at a time" python -m benchmarks.waterfall --device cuda
+    part "the training step, a technique at a time, its CUDA graph (compute.graph) among them" \
+        python -m benchmarks.waterfall --device cuda
     part "extraction by CuPy and torch" python -m benchmarks.peers.kernel_gpu
     part "augmentation by torch, Kornia, MONAI; BatchAug where PYTHONPATH has it" \
         python -m benchmarks.peers.augment --device cuda --rounds 20

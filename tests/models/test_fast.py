@@ -28,6 +28,12 @@ def pair(dropout: float = 0.0, **more: Any) -> tuple[DenseNet, FastDenseNet]:
     return plain, fast
 
 
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the fast way with small networks and short types, too."""
+    monkeypatch.setattr("toolkit.models.fast._pays", lambda *_: True)
+
+
 def both(plain: nn.Module, fast: nn.Module, image: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what `run` finds of either, from the same random state."""
     found = []
@@ -97,21 +103,24 @@ def test_fifty_steps_end_at_the_same_weights() -> None:
             assert not torch.equal(value, before[name]), name
 
 
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("amp", ["float32", "bfloat16"])
 def test_short_types_are_as_near_to_float64_as_the_plain_network_is(amp: str) -> None:
-    """All gradients as one vector, the worst of three batches of one step, at most twice as far off."""
+    """Logits and all gradients as one vector, the mean of eight batches, at most twice as far off.
+
+    No map has 2^3 voxels, where some CPUs read memory that was never written (`gradient_error`).
+    """
     plain, fast = pair()
     plain.train(), fast.train()
     exact, short = copy.deepcopy(plain), [plain.float(), fast.float()]
     dtype, errors = getattr(torch, amp), torch.zeros(2, 2)
-    for seed in range(3):
-        image = torch.rand((4, 1, 20, 20, 20), generator=torch.Generator().manual_seed(seed))
+    for seed in range(8):
+        image = torch.rand((4, 1, 24, 24, 24), generator=torch.Generator().manual_seed(seed))
         true = _vector(exact, image.double(), torch.float32)
         for k, network in enumerate(short):
             found = _vector(network, image, dtype)
             for part, (value, right) in enumerate(zip(found, true, strict=True)):
-                error = float((value.double() - right).norm() / right.norm())
-                errors[k, part] = max(float(errors[k, part]), error)
+                errors[k, part] += float((value.double() - right).norm() / right.norm()) / 8
     assert (errors[1] <= 2 * errors[0]).all(), errors
     assert (errors > 0).all()
 
@@ -123,6 +132,24 @@ def _vector(network: nn.Module, image: Tensor, amp: torch.dtype) -> tuple[Tensor
     F.softplus(output.double()).sum().backward()
     grads = [p.grad.double().flatten() for p in network.parameters() if p.grad is not None]
     return output.detach(), torch.cat(grads)
+
+
+def test_on_a_cpu_short_types_narrow_blocks_and_single_voxels_go_the_plain_way() -> None:
+    """Outputs to the bit; where the fast way is taken, last bits differ."""
+    wide: Mapping[str, Any] = {**TINY, "growth": 32, "bn_size": 4}
+    equal = {}
+    for name, options, amp, size in (
+        ("wide", wide, "float32", 16),
+        ("narrow", TINY, "float32", 16),
+        ("short", wide, "bfloat16", 16),
+        ("single", {**wide, "blocks": (2,)}, "float32", 4),
+    ):
+        plain, fast = DenseNet(1, **options), FastDenseNet(1, **options)
+        fast.load_state_dict(plain.state_dict())
+        image = torch.rand(2, 1, size, size, size, generator=torch.Generator().manual_seed(1))
+        one, other = (_vector(each.train(), image, getattr(torch, amp))[0] for each in (plain, fast))
+        equal[name] = torch.equal(one, other)
+    assert equal == {"wide": False, "narrow": True, "short": True, "single": True}
 
 
 def test_one_voxel_of_one_sample_is_refused_in_training() -> None:
@@ -179,6 +206,7 @@ def test_the_stem_of_cells_is_the_convolution(size: tuple[int, ...], channels: i
         assert torch.allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("always")
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_the_graph_is_whole() -> None:
     """Captured without a break, forward and back; what is captured gives what the network gives."""

@@ -14,11 +14,14 @@ from toolkit.store import Store
 from toolkit.training.config import TrainConfig
 from toolkit.training.feed import of_epoch
 from toolkit.training.job import Job, Machine
+from toolkit.training.learner import Learner
 from toolkit.training.loss import objective
 from toolkit.training.precision import Decision
 from toolkit.training.ranks import Ranks, joined
 from toolkit.training.run import _jobs
 from toolkit.training.run_folder import RunFolder
+
+STEPS = 4
 
 
 def job_of(store: Store, settings: TrainConfig, ranks: Ranks) -> Job:
@@ -47,8 +50,23 @@ def looked_at(store: Store, ranks: Ranks) -> dict[str, Any]:
     return {"batches": batches, "logits": logits, "gradients": gradients}
 
 
+def taught(store: Store, ranks: Ranks, *, fast: bool) -> dict[str, Any]:
+    """Return all of a float64 learner's state after `STEPS` steps on this rank's own noise, by name."""
+    job = job_of(store, config(model={"dropout": 0.3}), ranks)
+    network = job.network(fast=fast).double()
+    device, decision = torch.device("cpu"), job.machine.decision
+    learner = Learner(network, job.config, job.balance, decision, device, STEPS, ranks)
+    draw = torch.Generator().manual_seed(ranks.rank)
+    target = torch.tensor([0.0, 1.0, 1.0, 0.0])
+    for step in range(STEPS):
+        learner.step(0, step, torch.rand(4, 1, 16, 17, 16, generator=draw, dtype=torch.float64), target)
+    return {name: value.numpy().copy() for name, value in learner.tensors().items()}
+
+
 if __name__ == "__main__":
     with joined("cpu") as ranks:
-        found = looked_at(Store.open(sys.argv[1]), ranks)
+        store = Store.open(sys.argv[1])
+        found = looked_at(store, ranks)
+        found |= {name: taught(store, ranks, fast=name == "fast") for name in ("plain", "fast")}
         Path(sys.argv[2], f"{ranks.rank}.pickle").write_bytes(pickle.dumps(found))
         assert np.isfinite(found["logits"]).all()

@@ -109,6 +109,22 @@ def test_gradients_are_equal_in_float64(one: dict[str, Any], two: list[dict[str,
         )
 
 
+def test_the_fast_twin_learns_over_ranks_as_the_plain_network_does(two: list[dict[str, Any]]) -> None:
+    """Weights, averages and optimiser are those of both ranks' batches; running statistics each rank's."""
+    own = set()
+    for first, second in zip(two[0]["fast"].items(), two[1]["fast"].items(), strict=True):
+        if not np.array_equal(first[1], second[1]):
+            own.add(first[0].rpartition(".")[2])
+    assert own == {"running_mean", "running_var", "losses"}
+    for rank in two:
+        assert rank["fast"].keys() == rank["plain"].keys()
+        for name, right in rank["plain"].items():
+            # the losses are float32; a gradient that is 0 comes out as up to 1e-14 (float64, clipped to a
+            # norm of 1), which Adam divides by its eps of 1e-8 and multiplies by 2e-3 in each of 4 steps
+            allowed = 1e-6 if name == "losses" else 4 * 2e-3 * 1e-14 / 1e-8
+            np.testing.assert_allclose(rank["fast"][name], right, rtol=1e-6, atol=allowed, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"

@@ -72,6 +72,13 @@ def test_a_patient_on_two_sides(tmp_path: Path) -> None:
     assert "patients" in told
 
 
+def test_a_step_that_cannot_be_recorded(tmp_path: Path) -> None:
+    make_store(tmp_path / "s")
+    told = refused(tmp_path / "s", tmp_path / "run", "E-CONF-002", settings=config(compute={"graph": True}))
+    assert "there is no GPU" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_manifest_puts_a_patient_on_two_sides(tmp_path: Path) -> None:
     sides = ["train", "train", "train", "val", "val", "test"]
     given = [nodule(k, float(k % 2), patient=k // 2, split=sides[k % 6]) for k in range(36)]

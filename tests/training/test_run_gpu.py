@@ -1,5 +1,6 @@
 """Training on a GPU: every number type, compiled, resumed, and read on a CPU."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from toolkit.models.registry import build
 from toolkit.store import Store
 from toolkit.training.balance import Balancing
 from toolkit.training.learner import Learner
-from toolkit.training.precision import Decision
+from toolkit.training.precision import Decision, Impl, Mode
 from toolkit.training.record import read_records
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
 ]
+
+STEPS = 4
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +56,9 @@ def test_the_model_says_the_same_on_a_cpu(store: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(logit, predictions.logit, rtol=2e-2, atol=2e-2)
 
 
-def test_it_resumes(store: Path, tmp_path: Path) -> None:
-    settings = config(epochs=3)
+@pytest.mark.parametrize("graph", [False, True])
+def test_it_resumes(store: Path, tmp_path: Path, graph: bool) -> None:
+    settings = config(epochs=3, compute={"graph": graph})
     with pytest.raises(Killed):
         run(store, tmp_path / "run", settings, Watcher(die_at=12), device="cuda")
     watcher = Watcher()
@@ -63,15 +67,42 @@ def test_it_resumes(store: Path, tmp_path: Path) -> None:
     assert len(read_records(tmp_path / "run" / "metrics.jsonl")) == 3
 
 
-def test_a_step_waits_for_nothing() -> None:
-    learner = Learner(
-        build("densenet-small", 1),
-        config(),
-        Balancing("none", 0.5, 0.5),
-        Decision("bfloat16", "off", ""),
-        torch.device("cuda"),
-        4,
-    )
+def taught_by(decision: Decision) -> Learner:
+    torch.manual_seed(0)
+    network = build("densenet-small", 1, dropout=0.3, fast=decision.impl == "fast")
+    balance = Balancing("none", 0.5, 0.5)
+    return Learner(network, config(), balance, decision, torch.device("cuda"), STEPS)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+@pytest.mark.parametrize("compiled", ["off", "default"])
+@pytest.mark.parametrize("impl", ["plain", "fast"])
+def test_a_recorded_step_is_the_step(impl: Impl, compiled: Mode) -> None:
+    """The same draws of dropout, rates and averages; rounding may differ, which Adam amplifies."""
+    torch.compiler.reset()
+    image, target = torch.rand(8, 1, 32, 32, 32, device="cuda"), (torch.arange(8, device="cuda") % 2).float()
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    found = []
+    for graph in (False, True):
+        learner = taught_by(Decision("float32", compiled, "", impl, graph=graph))
+        begun = _flat(learner.parameters)
+        for step in range(STEPS):
+            learner.step(0, step, image * (1 + step), target)
+        average = _flat(learner.average.module.parameters())
+        moved = [_flat(learner.parameters) - begun, average - begun]
+        found.append([*moved, _flat(learner.model.buffers()), learner.losses])
+    for one, other in zip(*found, strict=True):
+        assert float((one - other).norm()) <= 0.02 * float(one.norm())
+        assert one.isfinite().all()
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([each.detach().double().flatten() for each in tensors])
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_step_waits_for_nothing(graph: bool) -> None:
+    learner = taught_by(Decision("bfloat16", "off", "", graph=graph))
     image = torch.rand(8, 1, 32, 32, 32, device="cuda", dtype=torch.bfloat16)
     image = image.contiguous(memory_format=torch.channels_last_3d)
     target = torch.ones(8, device="cuda")

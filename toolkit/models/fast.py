@@ -1,9 +1,9 @@
 """The fast twin: the same network with the same weights, computed with less traffic to memory.
 
-Dense blocks are `toolkit.models.fast_block`; transitions behind them are matrix products. On a GPU the first
-convolution, of one channel, becomes one of eight: of cells of 2x2x2 voxels. Modules, state dict, first
-weights, draws of dropout and running statistics are those of `DenseNet`, so that either takes up where the
-other stopped. Hooks on modules within blocks and transitions do not run.
+Dense blocks are `toolkit.models.fast_block`, on a CPU where that pays; transitions behind them are matrix
+products. On a GPU the first convolution, of one channel, becomes one of eight: of cells of 2x2x2 voxels.
+Modules, state dict, first weights, draws of dropout and running statistics are those of `DenseNet`, so that
+either takes up where the other stopped. Hooks on modules within blocks and transitions do not run.
 """
 
 from collections.abc import Sequence
@@ -43,14 +43,15 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
     first = [*(cast(nn.BatchNorm3d, each.norm1) for each in layers), closing]
     second = [cast(nn.BatchNorm3d, each.norm2) for each in layers]
     drops = [each for each in layers if _drops(each)]
-    # otherwise some norms are frozen and others not, or the network was changed by hand
-    if not _alike([*first, *second]) or len(drops) not in (0, len(layers)):
-        x = behind(block(x))
-        return x if isinstance(behind, Transition) else F.relu(x)
     training = closing.training
     kind = x.device.type
     mixed = torch.is_autocast_enabled(kind) and x.dtype != torch.float64  # which autocast leaves alone
     dtype = torch.get_autocast_dtype(kind) if mixed else x.dtype
+    # some norms are frozen and others not, or the network was changed by hand
+    odd = not _alike([*first, *second]) or len(drops) not in (0, len(layers))
+    if odd or not _pays(x, dtype, second[0].num_features):
+        x = behind(block(x))
+        return x if isinstance(behind, Transition) else F.relu(x)
     rows = x.to(dtype).permute(0, 2, 3, 4, 1)
     if training and rows.shape[:-1].numel() == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
@@ -71,6 +72,18 @@ def _with_norm(x: Tensor, block: nn.Sequential, behind: nn.Module) -> Tensor:
     if isinstance(behind, Transition):
         out = F.linear(out, behind.conv.weight.flatten(1))
     return out.permute(0, 4, 1, 2, 3)
+
+
+def _pays(x: Tensor, dtype: torch.dtype, width: int) -> bool:
+    """Tell whether a block is worth computing as one; where not, it is computed as it is written down.
+
+    On a CPU it is in float32 with bottlenecks of 128 channels and more, and maps of more than a voxel; in
+    bfloat16 torch's own convolutions and norms are faster (benchmarks/LOG.md, 2026-11-30). In float64, which
+    nobody trains in, it always is: that is what proves it.
+    """
+    if not x.is_cpu or dtype == torch.float64:
+        return True
+    return dtype == torch.float32 and width >= 128 and x.shape[2:].numel() > 1
 
 
 def _alike(norms: Sequence[nn.BatchNorm3d]) -> bool:

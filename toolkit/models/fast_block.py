@@ -20,7 +20,6 @@ from toolkit.models import fast_rows
 from toolkit.models.fast_norms import Norms
 from toolkit.models.fast_rows import wide
 
-aten = torch.ops.aten
 Lists = list[list[Tensor]]
 WEIGHTS = 6
 """Lists of weights: norm1's weight and bias, conv1, norm2's weight and bias, conv2; one of each a layer. The
@@ -151,9 +150,7 @@ def _backward(
         for layer in reversed(range(layers)):
             end, z, within = conv1[layer].shape[1], bottleneck[layer], norms.within(layer)
             back = close(end, end + len(conv2[layer]), masks[layer] if masks else None)
-            active = kit.activate(z, within)
-            back, of_conv2 = _convolution_grad(back, active.view(shape), conv2[layer])
-            back, of_norm2 = kit.norm_grad(back.reshape(z.shape), z, active, within, training=training)
+            back, of_conv2, of_norm2 = kit.convolution_grad(back, z, within, conv2[layer], training=training)
             before, taps = norms.before(layer, end), conv1[layer].flatten(1)
             of_conv1, of_norm1 = kit.product_grad(back, every[:, :end], before, taps, total[:, :end])
             sums[:, :end].addcmul_(weight1[layer], of_norm1)
@@ -244,14 +241,6 @@ def _first(x: Tensor) -> Tensor:
 
 def _last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 4, 1)
-
-
-def _convolution_grad(grad: Tensor, active: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    ones = [1, 1, 1]
-    of_input, of_weight, _ = aten.convolution_backward(
-        _first(grad), _first(active), weight, None, ones, ones, ones, False, [0, 0, 0], 1, (True, True, False)
-    )
-    return _last(of_input), of_weight
 
 
 def _split(flat: Sequence[Tensor], sizes: Sequence[int]) -> list[list[Tensor]]:

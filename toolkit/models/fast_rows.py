@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from toolkit.models.densenet import mean_of_cells
 
 aten = torch.ops.aten
 
@@ -28,7 +31,16 @@ class Norm(NamedTuple):
     def apply(self, rows: Tensor) -> Tensor:
         """Return relu(norm(rows)) in the type of the rows."""
         scale = self.scale
-        return torch.addcmul(self.bias - self.mean * scale, rows, scale).relu_().to(rows.dtype)
+        if rows.dtype == scale.dtype:
+            return torch.addcmul(self.bias - self.mean * scale, rows, scale).relu_()
+        one = torch.ones_like(scale)  # of mixed types, arithmetic makes whole copies; torch's norms do not
+        return _rows(F.batch_norm(_image(rows), self.mean, one, scale, self.bias, eps=0.0).relu_())
+
+    def back(self, grad: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale * grad, and the sums (2, c) of grad and of grad * xhat."""
+        given = (self.scale, self.mean, torch.ones_like(self.mean), None, None, False, 0.0, [True] * 3)
+        into, apart, total = aten.native_batch_norm_backward(_image(grad), _image(rows), *given)
+        return _rows(into), torch.stack([total, apart * self.rstd])
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -46,10 +58,10 @@ class Measure(NamedTuple):
 
     def take(self, rows: Tensor) -> None:
         """Measure rows in two passes: nothing cancels."""
-        rows = rows.to(self.mean.dtype)
-        mean = rows.mean(0)
+        unused = torch.zeros_like(self.mean)  # running statistics, whose type says that sums are wide
+        mean, variance = aten.batch_norm_update_stats(_image(rows), unused, unused.clone(), 0.0)
         self.mean.copy_(mean)
-        self.variance.copy_((rows - mean).square_().mean(0))
+        self.variance.copy_(variance)
         torch.rsqrt(self.variance + self.eps, out=self.rstd)
 
 
@@ -84,7 +96,9 @@ def activate(rows: Tensor, norm: Norm) -> Tensor:
 
 def activate_cells(buffer: Tensor, norm: Norm) -> Tensor:
     """Return the means of cells of 2x2x2 voxels of relu(norm(buffer)); an odd voxel at an end is left out."""
-    return _cells(norm.apply(buffer)).to(wide(buffer.dtype)).mean((2, 4, 6)).to(buffer.dtype)
+    active = norm.apply(buffer.view(-1, buffer.shape[-1])).view(buffer.shape)
+    means = mean_of_cells(active.to(wide(buffer.dtype)).permute(0, 4, 1, 2, 3))
+    return means.permute(0, 2, 3, 4, 1).to(buffer.dtype)
 
 
 def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> tuple[Tensor, Tensor]:
@@ -96,25 +110,37 @@ def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> t
         whole = torch.zeros_like(buffer)
         _cells(whole).copy_(grad[:, :, None, :, None, :, None] * 0.125)
         grad = whole
-    rows = buffer.reshape(-1, buffer.shape[-1])
-    masked = aten.threshold_backward(grad.reshape(rows.shape), norm.apply(rows), 0)
-    return (masked * norm.scale).to(buffer.dtype), _sums(masked, rows, norm)
+    rows = buffer.view(-1, buffer.shape[-1])
+    return norm.back(aten.threshold_backward(grad.reshape(rows.shape), norm.apply(rows), 0), rows)
 
 
-def norm_grad(
-    grad: Tensor, rows: Tensor, active: Tensor, norm: Norm, *, training: bool
-) -> tuple[Tensor, Tensor]:
-    """Go back through ``active = activate(rows)``; in training the statistics are of these rows.
+def convolution_grad(
+    grad: Tensor, rows: Tensor, norm: Norm, weight: Tensor, *, training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Go back through a 3x3x3 convolution of ``activate(rows)``; in training the norm is of these rows.
 
-    Returns the gradients of the rows, and (2, c) of the norm's bias and weight.
+    `grad` is (n, d, h, w, k) and `weight` (k, c, 3, 3, 3). Returns the gradients of the rows, of `weight`,
+    and (2, c) of the norm's bias and weight.
     """
-    masked = aten.threshold_backward(grad, active, 0)
-    sums = _sums(masked, rows, norm)
+    active = norm.apply(rows)
+    back, of_weight = unconvolve(grad, active, weight)
+    masked = aten.threshold_backward(back, active, 0)
     if not training:
-        return (masked * norm.scale).to(rows.dtype), sums
-    slope, level = _center(len(rows), norm.mean, norm.rstd, norm.weight * sums)
-    into = torch.addcmul(level, masked, norm.scale).addcmul_(rows, slope)
-    return into.to(rows.dtype), sums
+        into, sums = norm.back(masked, rows)
+        return into, of_weight, sums
+    given = (norm.weight, None, None, norm.mean, norm.rstd, True, 0.0, [True] * 3)
+    found, apart, total = aten.native_batch_norm_backward(_image(masked), _image(rows), *given)
+    return _rows(found), of_weight, torch.stack([total, apart])
+
+
+def unconvolve(grad: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of rows (rows, c), contiguous, and of `weight`, of their 3x3x3 convolution."""
+    first, ones = grad.permute(0, 4, 1, 2, 3), [1, 1, 1]
+    image = rows.view(*grad.shape[:4], -1).permute(0, 4, 1, 2, 3)
+    of_image, of_weight, _ = aten.convolution_backward(
+        first, image, weight, None, ones, ones, ones, False, [0, 0, 0], 1, (True, True, False)
+    )
+    return of_image.permute(0, 2, 3, 4, 1).reshape(rows.shape).contiguous(), of_weight
 
 
 def product_grad(
@@ -124,11 +150,14 @@ def product_grad(
 
     Returns the gradients of the convolution's weight, and (2, c) of the norm's bias and weight.
     """
+    rows = rows.contiguous()
     active = norm.apply(rows)
     of_weight = torch.mm(grad.t(), active)
-    masked = aten.threshold_backward(torch.mm(grad, weight), active, 0)
-    total.addcmul_(masked, norm.scale)
-    return of_weight, _sums(masked, rows, norm)
+    into = torch.mm(grad, weight)
+    aten.threshold_backward.grad_input(into, active, 0, grad_input=into)
+    into, sums = norm.back(into, rows)
+    total.add_(into)
+    return of_weight, sums
 
 
 def close(
@@ -165,10 +194,13 @@ def _cells(x: Tensor) -> Tensor:
     return x.as_strided(shape, (x.stride(0), *strides, x.stride(4)))
 
 
-def _sums(masked: Tensor, rows: Tensor, norm: Norm) -> Tensor:
-    """Return sums (2, c) of the gradient and of gradient * xhat."""
-    of_gradient = masked.sum(0, dtype=norm.mean.dtype)
-    return torch.stack([of_gradient, (rows - norm.mean).mul_(masked).sum(0) * norm.rstd])
+def _image(rows: Tensor) -> Tensor:
+    """Return a view (1, c, 1, rows), channels last, which torch's batch norms take in their stride."""
+    return rows.contiguous().view(1, 1, *rows.shape).permute(0, 3, 1, 2)
+
+
+def _rows(image: Tensor) -> Tensor:
+    return image.permute(0, 2, 3, 1).reshape(image.shape[3], image.shape[1])
 
 
 def _center(count: int, mean: Tensor, rstd: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:

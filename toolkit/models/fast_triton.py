@@ -11,7 +11,7 @@ import triton
 from torch import Tensor
 
 from toolkit.models import fast_kernels as kernels
-from toolkit.models.fast_rows import Measure, Norm
+from toolkit.models.fast_rows import Measure, Norm, unconvolve
 
 MOST_WIDTH = 256
 """Channels of a bottleneck that `product_grad` holds at once."""
@@ -76,17 +76,18 @@ def activate_grad(grad: Tensor, buffer: Tensor, norm: Norm, *, cells: bool) -> t
     return total, _masked(grad.contiguous(), rows, norm, total, buffer.shape[1:4], cells=cells)
 
 
-def norm_grad(
-    grad: Tensor, rows: Tensor, active: Tensor, norm: Norm, *, training: bool
-) -> tuple[Tensor, Tensor]:
-    """As `fast_rows.norm_grad`; it computes `active` anew instead of reading it."""
-    grad, out = grad.contiguous(), torch.empty_like(rows)
-    sums = _masked(grad, rows, norm, None, (1, 1, 1), cells=False)
+def convolution_grad(
+    grad: Tensor, rows: Tensor, norm: Norm, weight: Tensor, *, training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `fast_rows.convolution_grad`."""
+    back, of_weight = unconvolve(grad, activate(rows, norm), weight)
+    out = torch.empty_like(rows)
+    sums = _masked(back, rows, norm, None, (1, 1, 1), cells=False)
     tile, width, grid = _elementwise(rows)
     kernels.norm_back[grid](
-        grad, rows, *norm, sums, out, *rows.shape, TILE=tile, WIDTH=width, TRAINING=training
+        back, rows, *norm, sums, out, *rows.shape, TILE=tile, WIDTH=width, TRAINING=training
     )
-    return out, sums
+    return out, of_weight, sums
 
 
 def product_grad(

@@ -29,5 +29,5 @@ class Average:
 
         decay = min(self.decay, (1 + updates) / (10 + updates))
         torch._foreach_lerp_([b for _, b in self._pairs], [a for a, _ in self._pairs], 1 - decay)
-        for a, b in self._counts:
-            b.copy_(a)
+        if self._counts:
+            torch._foreach_copy_([b for _, b in self._counts], [a for a, _ in self._counts])

@@ -123,7 +123,8 @@ class Compute(Section):
     """How it is computed; ``auto`` is decided by device and probes, and told.
 
     `impl` is how our networks compute the same function: as they are written down, or with less traffic to
-    memory (`toolkit.models.fast`); ``auto`` tries both for a few steps on a GPU.
+    memory (`toolkit.models.fast`); ``auto`` tries both for a few steps on a GPU. `graph` records the whole
+    step as one CUDA graph (`toolkit.training.graph`).
     """
 
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -131,6 +132,7 @@ class Compute(Section):
         "auto", "off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"
     ] = "auto"
     impl: Literal["auto", "plain", "fast"] = "auto"
+    graph: bool = False
     channels_last: bool = True
     threads: int = Field(default=0, ge=0)
 

@@ -34,6 +34,8 @@ def describe(device: "torch.device", decision: Decision, loader: str, ranks: int
         "decided": decision.why,
         "loader": loader,
     }
+    if decision.graph:
+        told["graph"] = True
     if device.type == "cuda":
         told["gpu"] = torch.cuda.get_device_name(device)
         told["cuda"] = torch.version.cuda

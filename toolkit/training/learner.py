@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.training.averaging import Average
 from toolkit.training.balance import Balancing
 from toolkit.training.config import TrainConfig
+from toolkit.training.graph import Recorded
 from toolkit.training.loss import objective
 from toolkit.training.precision import Decision
 from toolkit.training.ranks import Ranks
@@ -52,7 +53,10 @@ class Learner:
         self.average = Average(self.model, config.optimizer.ema_decay)
         self._forward = self._wrapped()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        # on the device, so that a recorded step reads it anew
+        self._lr = torch.tensor(config.optimizer.lr, device=device)
         self.optimizer = self._make_optimizer()
+        self._recorded: Recorded | None = None
         self._scaler = torch.amp.GradScaler(device.type, enabled=decision.amp == "float16")
         settings = config.optimizer
         warmup = round(settings.warmup_epochs * steps)
@@ -83,7 +87,12 @@ class Learner:
             {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, fused=True)
+        return torch.optim.AdamW(
+            [g for g in groups if g["params"]],
+            lr=self._lr,
+            fused=True,
+            capturable=self.device.type == "cuda",
+        )
 
     def lr(self, number: int) -> float:
         """Return the learning rate of a step, counted over all epochs."""
@@ -105,7 +114,22 @@ class Learner:
         import torch
 
         number = epoch * self.steps + step
+        batch = (image, target) if measured is None else (image, target, measured)
+        if self._decision.graph and self._recorded is None:
+            self._recorded = Recorded(self._move, self.optimizer, [*self.model.state_dict().values()], batch)
         torch.manual_seed(_mix(self._config.seed, self._ranks.rank, number))
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(self.lr(number))
+        self.losses[step] = (self._recorded or self._move)(*batch)
+        self.average.update(number)
+        self.calls += 1
+
+    def _move(
+        self, image: "torch.Tensor", target: "torch.Tensor", measured: "torch.Tensor | None" = None
+    ) -> "torch.Tensor":
+        """Change network and optimiser by a batch; return its loss."""
+        import torch
+
         self.model.train()
         dtype = self._decision.dtype
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -116,13 +140,9 @@ class Learner:
         if self._config.optimizer.clip_norm:
             self._scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, self._config.optimizer.clip_norm, foreach=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(number)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.average.update(number)
-        self.losses[step] = loss.detach()
-        self.calls += 1
+        return loss.detach()
 
     def first_bad_step(self, steps: int) -> int | None:
         """Return the first of this epoch's first steps whose loss is not a number; the host waits."""
@@ -155,6 +175,7 @@ class Learner:
         def of(prefix: str) -> dict[str, torch.Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+        self._recorded = None  # the optimiser's state gets other memory
         self.model.load_state_dict(of("model."))
         self.average.module.load_state_dict(of("average."))
         for k, parameter in enumerate(self.parameters):

@@ -23,13 +23,17 @@ Impl = Literal["plain", "fast"]
 
 @dataclass(frozen=True)
 class Decision:
-    """What was taken, and why, in words; `impl` and its reason are `toolkit.training.implementation`'s."""
+    """What was taken, and why, in words.
+
+    `impl` and its reason are `toolkit.training.implementation`'s, `graph` is `toolkit.training.graph`'s.
+    """
 
     amp: Amp
     compile: Mode
     why: str
     impl: Impl = "plain"
     impl_why: str = ""
+    graph: bool = False
 
     @property
     def dtype(self) -> "torch.dtype":

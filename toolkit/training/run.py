@@ -19,6 +19,7 @@ from toolkit.training.config import TrainConfig
 from toolkit.training.ensemble import write_folds_as_one
 from toolkit.training.environment import describe
 from toolkit.training.finish import finish
+from toolkit.training.graph import with_graph
 from toolkit.training.implementation import Trial, agreed, choose, race, taken_before
 from toolkit.training.job import Job, Machine
 from toolkit.training.loop import Watch, train_partition
@@ -57,7 +58,7 @@ def train(
     torch.backends.cudnn.benchmark = True  # shapes are fixed; only GPUs see it
     store, run = Store.open(store_path), RunFolder(run_path)
     with joined(kind) as ranks, stop_requests() as request:
-        machine = Machine(kind, decision, asked.loader, ranks)
+        machine = Machine(kind, with_graph(config.compute, kind, decision, ranks.ranks), asked.loader, ranks)
         check_folder(run, config, resume=asked.resume)
         split = take_split(run, store, config, asked)
         jobs = _jobs(store, run, config, split, machine)
