@@ -102,9 +102,10 @@ def _scale(rows: Sequence[Row]) -> list[str]:
     ]
     for step, what in SCALE.items():
         name = f"scale/{step} {LARGEST}"
-        growth = by_name[f"scale.growth/{step}"]
-        power = f"{growth['value']:.2f} ({growth['low']:.2f} to {growth['high']:.2f})"
-        power = power if growth["low"] < growth["high"] else "too short to tell"
+        growth = by_name.get(f"scale.growth/{step}")
+        power = "too short to tell"
+        if growth is not None and growth["low"] < growth["high"]:
+            power = f"{growth['value']:.2f} ({growth['low']:.2f} to {growth['high']:.2f})"
         seconds, mib = (by_name[f"{name} {kind}"]["value"] for kind in ("processor", "memory"))
         lines.append(_line(what, f"{seconds:.2g} s", f"{mib:,.0f} MiB", power))
     return lines

@@ -4,8 +4,8 @@
 
 Rows are synthetic and files have no pixels (`benchmarks.scale_rows`); what runs is the product. Steps run in
 processes of their own (those that need an open store share one), which tell processor time, wall time and the
-peak of resident memory. The growth is the slope of log(processor time) on log(n log n): 1 is n log n, and
-`MOST` is the bound.
+peak of resident memory. The growth is the slope of log(least processor time) on log(n log n): 1 is n log n,
+and `MOST` is the bound. Steps whose work does not depend on n have none. ``--steps`` measures some only.
 """
 
 import argparse
@@ -85,13 +85,17 @@ def slope(nodules: Sequence[int], seconds: Sequence[float]) -> tuple[float, floa
 
 def grown(runs: Sequence[Measured]) -> Estimate | None:
     """Return the growth of a step in n log n; None where it is nowhere long enough to tell."""
-    kept = [run for run in runs if run.cpu >= LEAST_SECONDS]
-    if len({run.nodules for run in kept}) < 2:
+    least: dict[int, float] = {}  # what others do on the machine only adds to a time
+    for run in runs:
+        least[run.nodules] = min(run.cpu, least.get(run.nodules, math.inf))
+    least = {n: cpu for n, cpu in least.items() if cpu >= LEAST_SECONDS}
+    if len(least) < 2 or not STEPS[runs[0].step].grows:
         return None
-    found, low, high = slope([run.nodules for run in kept], [run.cpu for run in kept])
-    note = f"slope of log(processor time) on log(n log n), {len(kept)} runs; at most {MOST} is n log n"
+    found, low, high = slope([*least], [*least.values()])
+    sizes = f"{len(least)} sizes from {min(least):,} on"
+    note = f"slope of log(least processor time) on log(n log n), {sizes}; at most {MOST} is n log n"
     return Estimate(
-        f"scale.growth/{runs[0].step}", round(found, 3), round(low, 3), round(high, 3), len(kept), note
+        f"scale.growth/{runs[0].step}", round(found, 3), round(low, 3), round(high, 3), len(least), note
     )
 
 
@@ -113,17 +117,24 @@ def figures_of(runs: Sequence[Measured]) -> list[Figure | Estimate]:
     return found if growth is None else [*found, growth]
 
 
-def simulate(work: Path, sizes: Sequence[int], repeat: int) -> dict[str, list[Measured]]:
-    """Write rows of every size and measure every step; what a folder has seen already is not repeated."""
+def simulate(
+    work: Path, sizes: Sequence[int], repeat: int, chosen: Sequence[str]
+) -> dict[str, list[Measured]]:
+    """Write rows of every size and measure steps; what a folder has seen already is not repeated."""
     runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
         here = work / f"{n // NODULES}"
         if not here.exists():
             write_rows(here, n // NODULES, SLICES)
         for steps in TOGETHER:
-            for _ in range(repeat - sum(run.step == steps[-1] for run in noted(here, n))):
+            if not {*steps}.intersection(chosen):
+                continue
+            seen = sum(run.step == steps[-1] for run in noted(here, n)) // STEPS[steps[-1]].times
+            for _ in range(repeat - seen):
                 measure(steps, here, n)
         for run in noted(here, n):
+            if run.step not in chosen:
+                continue
             runs[run.step].append(run)
             told = f"{run.step:<16}{n:>10,} {run.wall:8.2f} s {run.cpu:8.2f} s cpu {run.mib:8.0f} MiB"
             print(told, {k: round(v, 3) for k, v in run.extra.items()}, flush=True)
@@ -139,7 +150,7 @@ def drawing(runs: Mapping[str, Sequence[Measured]]) -> str:
     low, high = min(run.nodules for run in every), max(run.nodules for run in every)
     top = max(run.cpu for run in every)
     curves = []
-    for step, of_step in runs.items():
+    for step, of_step in ((step, found) for step, found in runs.items() if found):
         sizes = sorted({run.nodules for run in of_step})
         seconds = [max(0.01, min(r.cpu for r in of_step if r.nodules == n)) for n in sizes]
         curves.append(Curve(step, [float(n) for n in sizes], seconds))
@@ -151,18 +162,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, record; exit code 1 where a step grows faster than n log n."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="nodules")
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=2, help="processes a step")
+    parser.add_argument("--steps", nargs="+", choices=[*STEPS], default=[*STEPS])
     parser.add_argument("--work", type=Path, help="folder for rows and runs; kept, and gone on with")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--svg", type=Path, help="where to draw the growth")
     given = parser.parse_args(argv)
     work = given.work or Path(tempfile.mkdtemp(prefix="scale-"))
     try:
-        runs = simulate(work, sorted(given.sizes), given.repeat)
+        runs = simulate(work, sorted(given.sizes), given.repeat, given.steps)
     finally:
         if given.work is None:
             shutil.rmtree(work)
-    figures: list[Any] = [found for of_step in runs.values() for found in figures_of(of_step)]
+    figures: list[Any] = [found for of_step in runs.values() if of_step for found in figures_of(of_step)]
     for found in figures:
         print(line(found))
     if given.svg:

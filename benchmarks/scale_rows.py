@@ -11,8 +11,8 @@ from pathlib import Path
 from toolkit.archive.case import Case
 from toolkit.archive.cases import series_case
 from toolkit.archive.dicom_fields import EXPLICIT_LITTLE, SliceFile, SliceHeader
+from toolkit.archive.entries import FileEntry, kept
 from toolkit.archive.index_cache import IndexCache
-from toolkit.archive.scan import FileEntry
 from toolkit.archive.series import Series
 from toolkit.archive.slice_checks import CT_IMAGE
 from toolkit.preprocess.identity import IdKey
@@ -56,18 +56,26 @@ def write_rows(work: Path, series: int, slices: int) -> None:
 
 def write_archive(work: Path, series: int, slices: int) -> None:
     """Write empty files, and an index that has read them."""
+    for number in range(series):
+        folder = _folder(work, number)
+        folder.mkdir(parents=True)
+        for k in range(slices):
+            (folder / f"1-{k + 1:03d}.dcm").touch()
+    write_index(work, series, slices)
+
+
+def write_index(work: Path, series: int, slices: int) -> None:
+    """Write the index of an archive that is there."""
     cache = IndexCache(work / "index")
     archive = work / "archive"
     for number in range(series):
         folder = _folder(work, number)
-        folder.mkdir(parents=True)
         entries = []
         for k in range(slices):
             path = folder / f"1-{k + 1:03d}.dcm"
-            path.touch()
             state = path.stat()
             entries.append(FileEntry(path.name, 0, state.st_mtime_ns, "dicom", _header(number, k, slices)))
-        cache.put("folder", str(folder), entries)
+        cache.put("folder", str(folder), kept(entries))
     for folder in (archive, *archive.iterdir()):
         cache.put("folder", str(folder), [])
     cache.close()

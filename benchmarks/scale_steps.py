@@ -1,5 +1,6 @@
 """The steps that `benchmarks.scale` measures: ``... STEP,STEP FOLDER``, noted in its ``runs.jsonl``."""
 
+import gc
 import json
 import sys
 import time
@@ -22,10 +23,15 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step is, and the step itself: (folder, what steps before it in the same process left)."""
+    """What one step is, and the step itself: (folder, what steps before it in the same process left).
+
+    `times` is how often it runs in one process; `grows` is False of work that does not depend on n.
+    """
 
     what: str
     run: Callable[[Path, State], Extra | None]
+    times: int = 1
+    grows: bool = True
 
 
 def _index(work: Path, state: State) -> None:
@@ -123,15 +129,15 @@ def _batches(work: Path, state: State) -> Extra:
 
 STEPS = {
     "index": Step("cases of an archive whose headers the index holds", _index),
-    "plan": Step("read a plan, extend half of it to the whole", _plan),
+    "plan": Step("read a plan, extend half of it to the whole", _plan, times=5),
     "resume": Step("toolkit preprocess on a finished store", _resume),
     "nodules.csv": Step("write nodules.csv from the ledgers", _csv),
     "open": Step("Store.open", _open),
-    "crops": Step("map image and mask of 2,000 crops anywhere in the store", _crops),
+    "crops": Step("map image and mask of 2,000 crops anywhere in the store", _crops, grows=False),
     "split": Step("hold-out by patient, without looking at pixels", _split),
-    "split file": Step("write a split, read and check it", _split_file),
-    "sampler": Step("members, sampler and first batch", _sampler),
-    "batches": Step("1,000 batches; one in the middle of epoch 37 in a new sampler", _batches),
+    "split file": Step("write a split, read and check it", _split_file, times=5),
+    "sampler": Step("members, sampler and first batch", _sampler, times=5),
+    "batches": Step("1,000 batches; one in the middle of epoch 37 in a new sampler", _batches, grows=False),
 }
 TOGETHER = (
     ("index",),
@@ -151,7 +157,8 @@ def main(argv: list[str]) -> None:
     import toolkit.store  # noqa: F401  # imports are no part of a step
 
     work, state, bare = Path(argv[1]), State(), peak_mib()
-    for name in argv[0].split(","):
+    for name in [each for each in argv[0].split(",") for _ in range(STEPS[each].times)]:
+        gc.collect()  # what steps before it left is no part of a step
         peak_reset()
         wall, cpu = time.perf_counter(), time.process_time()
         extra = STEPS[name].run(work, state)

@@ -9,7 +9,6 @@ is read from /proc.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 from benchmarks.soak_archive import Fate, write_soak
 from benchmarks.soak_watch import Watch, growth, run
 from toolkit.bench.record import Figure, append, figure, line
+from toolkit.memory import cores
 from toolkit.preprocess.identity import IdKey
 from toolkit.store.ledger import Entry, committed, read_ledger
 from toolkit.store.verify import verify
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", type=int, default=2000)
     parser.add_argument("--spoiled", type=float, default=0.05)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--work", type=Path, help="folder for archive and stores (default: a temporary one)")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)

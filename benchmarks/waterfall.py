@@ -36,7 +36,8 @@ from toolkit.bench.train import CHECKED, CHECKED_MODEL, CHECKED_OPTIONS, CHECKED
 from toolkit.device import resolve
 from toolkit.errors import ToolkitError
 from toolkit.loading.augment import preset
-from toolkit.loading.plan import Plan, cores
+from toolkit.loading.plan import Plan
+from toolkit.memory import cores
 
 NAME, STEPS, WARM = "waterfall", 4, 2
 WINDOW = 1e-5  # of the window: float32, without augmentation

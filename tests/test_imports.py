@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"toolkit", "toolkit.errors"}
+BASE = {"toolkit", "toolkit.errors", "toolkit.memory"}
 # room: the rooms that it may import from, besides itself
 ALLOWED = {
     "kernels": set(),

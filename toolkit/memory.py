@@ -1,5 +1,6 @@
-"""How much memory this machine grants."""
+"""How much memory, and how many cores, this machine grants."""
 
+import os
 import re
 from pathlib import Path
 
@@ -24,3 +25,8 @@ def text_of(path: str) -> str:
         return Path(path).read_text("utf-8", "replace")
     except OSError:
         return ""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

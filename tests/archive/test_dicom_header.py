@@ -15,7 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from tests.archive.dicom_files import make_slices, simple_series, stored_values, write
 from toolkit.archive import dicom_header
 from toolkit.archive.dicom_header import pydicom_header, quick_header, read_header
-from toolkit.archive.scan import slice_header
+from toolkit.archive.entries import slice_header
 from toolkit.errors import InputError
 
 WHERE = ("pixel_offset", "pixel_length")

@@ -14,6 +14,7 @@ from toolkit.archive import index_cache, scan
 from toolkit.archive.catalog import catalog
 from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.entries import FileEntry, kept, recalled, shared
 from toolkit.archive.index_cache import SCHEMA, IndexCache
 
 FILE = f"index-{SCHEMA}.sqlite"
@@ -205,13 +206,14 @@ def test_slices_share_what_they_have_in_common(tmp_path):
     simple_series(tmp_path / "ct")
     entries, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct")))
     assert changed
-    known = json.loads(json.dumps(entries))
+    known = json.loads(json.dumps(kept(entries)))
     again, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
     assert not changed
     assert again == entries
     first, second = (entry.facts for entry in again[:2])
-    for name in ("series_uid", "patient_id", "transfer_syntax", "orientation", "spacing"):
+    for name in ("series_uid", "patient_id", "transfer_syntax", "orientation", "spacing", "slope", "rows"):
         assert getattr(first, name) is getattr(second, name)
+    assert len(json.dumps(known[1])) < len(json.dumps(known[0])) / 2  # of the second, what differs
     (tmp_path / "ct" / again[0].name).unlink()
     fewer, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
     assert changed
@@ -219,6 +221,7 @@ def test_slices_share_what_they_have_in_common(tmp_path):
 
 
 def test_a_zero_keeps_its_sign():
-    like = scan.slice_header(SliceHeader(orientation=(1.0, 0.0, 0.0)))
-    header = scan.slice_header([*SliceHeader(orientation=(1.0, -0.0, 0.0))], like)
-    assert str(header.orientation) == "(1.0, -0.0, 0.0)"
+    like, header = (SliceHeader(orientation=(1.0, zero, 0.0)) for zero in (0.0, -0.0))
+    assert str(shared(header, like).orientation) == "(1.0, -0.0, 0.0)"
+    rows = json.loads(json.dumps(kept([FileEntry("a", 0, 0, "dicom", h) for h in (like, header)])))
+    assert str([entry.facts.orientation[1] for entry in recalled(rows)]) == "[0.0, -0.0]"

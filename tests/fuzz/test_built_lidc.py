@@ -126,11 +126,11 @@ def independent(data):
         for nodule in parts(session, "unblindedReadNodule"):
             name = "".join(text(e) for e in parts(nodule, "noduleID"))
             traits = [child for part in parts(nodule, "characteristics") for child in part]
-            ratings = [whole_of(text(e)) for e in traits if local(e) == "malignancy"]
             outlines = [outline(roi) for roi in parts(nodule, "roi")]
             if max((len(o[3]) for o in outlines), default=0) < 2:
                 marks.add(name)
-            else:
+            else:  # a point's rating is not asked for
+                ratings = [whole_of(text(e)) for e in traits if local(e) == "malignancy"]
                 outlined.append((name, ratings[0] or None if ratings else None, outlines, bool(traits)))
         sessions.append([r[:3] for r in outlined if r[3] or r[0] not in marks])
     kept = []

@@ -11,7 +11,9 @@ from tests.loading.records import nodule
 from tests.loading.split_stores import make_store, texture
 from tests.real import real_data
 from toolkit.loading import alike as alike_module
-from toolkit.loading.alike import ALL_PAIRS, alike
+from toolkit.loading import alike_first
+from toolkit.loading.alike import alike
+from toolkit.loading.alike_first import ALL_PAIRS
 from toolkit.store import Store
 
 
@@ -111,6 +113,41 @@ def test_many_crops_are_compared_within_bounds(tmp_path: Path, monkeypatch: pyte
     store = make_store(tmp_path / "store", [nodule(f"{k:03}", f"p{k:03}") for k in range(150)], images)
     whole = alike(store)
     assert {(pair.first, pair.second) for pair in whole} >= {(k, 140 + k) for k in range(10)}
-    monkeypatch.setattr(alike_module, "MOST_BYTES", 4 * 150 * 7)
+    for module in (alike_module, alike_first):
+        monkeypatch.setattr(module, "MOST_BYTES", 4 * 150 * 7)
+    monkeypatch.setattr(alike_first, "MOST_FOUND", 1)
     assert isinstance(alike_module._room((150, 16, 16, 16)), np.memmap)
     assert alike(store) == whole
+    monkeypatch.setattr(alike_first, "CELL", 10)
+    monkeypatch.setattr(alike_first, "PROBES", 4)
+    monkeypatch.setattr(alike_first, "WHOLE", 80)
+    compared = sum(len(rows) * len(members) for rows, members in alike_first._cells(_spectra_of(store)))
+    assert compared < 150**2 / 2  # of all pairs
+    assert alike(store) == whole
+
+
+def _spectra_of(store: Store) -> np.ndarray:
+    prints = np.stack([alike_module.fingerprint(store, i) for i in range(len(store))])
+    spectra = alike_first._spectra(prints, np.arange(len(store)))
+    return spectra - spectra.mean(axis=0)
+
+
+def test_copies_among_a_great_many_are_found_from_near_centres_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many comparisons a crop with 12,000 crops as with 3,000, and each of 300 copies meets its like."""
+    monkeypatch.setattr(alike_first, "CELL", 100)
+    monkeypatch.setattr(alike_first, "WHOLE", 1600)
+    rng = np.random.default_rng(0)
+    compared = []
+    for count in (3000, 12000):
+        spectra = rng.normal(size=(count, 24)).astype(np.float32)
+        spectra[-300:] = spectra[:300] + 0.25 * rng.normal(size=(300, 24)).astype(np.float32)
+        spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
+        met, pairs = np.zeros(300, bool), 0
+        for rows, members in alike_first._cells(spectra):
+            looks, lies = np.zeros((2, count), bool)
+            looks[rows], lies[members] = True, True
+            met |= (looks[:300] & lies[-300:]) | (looks[-300:] & lies[:300])
+            pairs += len(rows) * len(members)
+        assert met.all()
+        compared.append(pairs / count)
+    assert compared[1] < 1.25 * compared[0] < 3000 / 2

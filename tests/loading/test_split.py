@@ -12,12 +12,12 @@ import pytest
 from tests.loading.records import nodule
 from tests.loading.split_stores import make_store, texture
 from toolkit.errors import UsageError
+from toolkit.loading.numbered import count
 from toolkit.loading.split import (
     SIDES,
     Partition,
     Split,
     class_of,
-    count,
     cross_validation,
     from_store,
     holdout,

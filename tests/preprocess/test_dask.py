@@ -1,7 +1,9 @@
 """A cluster makes the bytes that one machine makes, whatever dies; see `tests.preprocess.cluster`."""
 
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +123,21 @@ def tolerate(cluster: Cluster, deaths: int) -> None:
         f"Client(scheduler_file={str(cluster.file)!r}).run_on_scheduler(f)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+@long
+def test_ctrl_c_on_a_cluster_of_this_machine_says_one_line(one: Made, tmp_path: Path) -> None:
+    """A terminal sends it to all processes of the run; the workers, too, say nothing of it."""
+    for delay in (0.0, 1.5):
+        store = one.planned(tmp_path / f"store{delay}")
+        options = (*one.options, "--engine", "dask", "--workers", "2")
+        run = start(one.archive, store, *options, start_new_session=True)
+        until(lambda store=store: store.with_name(f"{store.name}.crosswalk.csv").exists())
+        time.sleep(delay)
+        os.killpg(run.pid, signal.SIGINT)
+        lines = ended(run, 75).splitlines()
+        assert ["again to resume" in line for line in lines] == [True]
+        one.finish(store)
 
 
 def test_sigterm_ends_with_75_and_a_lost_scheduler_too(cluster: Cluster, one: Made, tmp_path: Path) -> None:

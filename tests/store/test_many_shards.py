@@ -1,5 +1,6 @@
 """A store of many shards: what is mapped is bounded, the order of names holds, and ledgers are read once."""
 
+import gc
 import resource
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def descriptors() -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 def test_a_store_needs_few_file_descriptors(rows) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # what tests before it left open
     before = descriptors()
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(256, before + 80), hard))
     try:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
-from toolkit.archive.scan import FileEntry, content_digest, mask_content, problem
+from toolkit.archive.entries import FileEntry
+from toolkit.archive.scan import content_digest, mask_content, problem
 from toolkit.archive.series import Series
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader

@@ -10,11 +10,12 @@ from toolkit.archive.case import Case, opened
 from toolkit.archive.cases import digest_of, series_uid
 from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
 from toolkit.archive.discover import Discovery, discover
+from toolkit.archive.entries import FileEntry, kept
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import read_manifest
-from toolkit.archive.named import folders_of, manifest_case
-from toolkit.archive.scan import FileEntry, FolderTask, recall_folder, scan_folder, walk
+from toolkit.archive.named import Tree, folders_of, manifest_case
+from toolkit.archive.scan import FolderTask, recall_folder, scan_folder, walk
 from toolkit.errors import NothingFoundError, Problem, UsageError
 
 Scanned = tuple[str, list[FileEntry], bool]
@@ -89,10 +90,11 @@ def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCa
         rows = read_manifest(manifest)
         roots = (root.resolve(), manifest.resolve().parent)
         folders = _followed(_scan_all(folders_of(rows, roots), roots, cache, scan), refused)
-        cases = [manifest_case(found, folders, roots, rules) for found in rows.values()]
+        tree = Tree(folders)
+        cases = [manifest_case(found, tree, roots, rules) for found in rows.values()]
         return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
     folders = _followed(_scan_all(walk(root, refused), (root.resolve(),), cache, scan), refused)
-    found = discover(root, folders, rules)
+    found = discover(root, _drained(folders), rules)
     return Discovery(found.cases, (*refused, *found.refused), found.ignored)
 
 
@@ -147,6 +149,8 @@ def _no_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # straight to the oldest generation: not walked through three times
+        gc.unfreeze()
         if enabled:
             gc.enable()
 
@@ -167,12 +171,18 @@ def _scan_all(
             continue
         entries[folder], changed = recalled
         if changed:
-            cache.put("folder", str(folder), entries[folder])
+            cache.put("folder", str(folder), kept(entries[folder]))
     for name, found, _ in scan(new):
         entries[Path(name)] = found
-        cache.put("folder", name, found)
+        cache.put("folder", name, kept(found))
     cache.commit()
     return entries
+
+
+def _drained(folders: dict[Path, list[FileEntry]]) -> Iterator[tuple[Path, list[FileEntry]]]:
+    """Yield folders with their entries and let go of them: cases keep what they need."""
+    for folder in [*folders]:
+        yield folder, folders.pop(folder)
 
 
 def _followed(

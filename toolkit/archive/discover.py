@@ -2,17 +2,18 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.cases import series_case
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.entries import FileEntry
 from toolkit.archive.joins import join_objects, positions, volume_cases, with_positions
 from toolkit.archive.names import LUNG_MASK_FOLDERS, volume_suffix
-from toolkit.archive.scan import FileEntry, problem
-from toolkit.archive.series import Folders, Slices, all_series
+from toolkit.archive.scan import problem
+from toolkit.archive.series import Slices, all_series
 from toolkit.errors import Problem
 
 
@@ -35,7 +36,9 @@ class Discovery:
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
+def discover(
+    root: Path, folders: Iterable[tuple[Path, Sequence[FileEntry]]], rules: SeriesRules
+) -> Discovery:
     """Make cases of the scanned folders of an archive.
 
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series UID,
@@ -52,7 +55,7 @@ def discover(root: Path, folders: Folders, rules: SeriesRules) -> Discovery:
     objects: list[tuple[Path, FileEntry]] = []
     volumes: dict[Path, FileEntry] = {}
     tables: dict[str, list[tuple[str, FileEntry]]] = {"annotations": [], "candidates": []}
-    for folder, entries in folders.items():
+    for folder, entries in folders:
         base = str(folder)  # a Path for every slice of an archive would take a third of this pass
         for entry in entries:
             path = os.path.join(base, entry.name)  # noqa: PTH118

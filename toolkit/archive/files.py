@@ -106,9 +106,10 @@ def table_text(path: Path) -> str:
     is not UTF-8.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > MAX_TABLE_BYTES:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_TABLE_BYTES:
             raise OSError(EFBIG, f"more than {MAX_TABLE_BYTES >> 20} MiB")
-        return file.read(MAX_TABLE_BYTES).decode("utf-8-sig")
+        return file.read(size).decode("utf-8-sig")
 
 
 def inflate_prefix(path: str, size: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-SCHEMA = 3
+SCHEMA = 4
 WAITING_BYTES = 4 << 20
 """What is kept back at most: the headers of some 20,000 slices, which a killed run would read again."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.cases import digest_of, mask_digest, series_uid, volume_case
 from toolkit.archive.dicom_fields import SliceFile
+from toolkit.archive.entries import FileEntry
 from toolkit.archive.luna16 import LunaRow, points_of
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
-from toolkit.archive.scan import FileEntry, mask_head
+from toolkit.archive.scan import mask_head
 from toolkit.errors import Problem
 
 

@@ -1,5 +1,6 @@
 """The cases that a manifest names."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +10,10 @@ from typing import Any
 from toolkit.archive.case import Case, MaskFile, MaskKind, Point
 from toolkit.archive.cases import digest_of, mask_digest, series_case, volume_case
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.entries import FileEntry
 from toolkit.archive.manifest import Row
 from toolkit.archive.names import volume_suffix
-from toolkit.archive.scan import FileEntry, broken, content_digest, mask_head, problem, walk
+from toolkit.archive.scan import broken, content_digest, mask_head, problem, walk
 from toolkit.archive.series import Series, Slices, all_series
 from toolkit.errors import InputError, Problem
 
@@ -19,21 +21,57 @@ from toolkit.errors import InputError, Problem
 def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[Path]:
     """Return the folders that hold the images and masks of a manifest; of what lies outside `roots`, none."""
     folders: dict[Path, None] = {}
-    for found in rows.values():
-        for row in found:
-            for path in (row.image, row.mask):
-                if path is None or not _lies_in(path, roots):
-                    continue
-                if path.is_dir():
-                    folders.update(dict.fromkeys(walk(path, [])))
-                elif path.is_file():
-                    folders[path.parent] = None
+    named = {path: None for found in rows.values() for row in found for path in (row.image, row.mask) if path}
+    for path in named:  # once, however many lines name it
+        if not _lies_in(path, roots):
+            continue
+        if path.is_dir():
+            folders.update(dict.fromkeys(walk(path, [])))
+        elif path.is_file():
+            folders[path.parent] = None
     return sorted(folders)
+
+
+class Tree:
+    """The scanned folders of a manifest: files and series are found without going through all of them."""
+
+    def __init__(self, folders: Mapping[Path, Sequence[FileEntry]]) -> None:
+        self._folders, self._order = folders, sorted(folders)
+        self._names: dict[Path, dict[str, FileEntry]] = {}
+        self._last: tuple[tuple[Path, SeriesRules] | None, dict[str, Series]] = (None, {})
+
+    def entry(self, path: Path) -> FileEntry:
+        """Return what a file that a manifest names is; raises `InputError` E-FILE-003."""
+        folder = path.parent
+        if folder not in self._names:
+            self._names[folder] = {entry.name: entry for entry in self._folders.get(folder, ())}
+        if path.name in self._names[folder]:
+            return self._names[folder][path.name]
+        what, action = (
+            "not a file that is read",
+            "Case skipped; a folder is no mask, and hidden files are not read",
+        )
+        raise InputError(Problem("E-FILE-003", what, action=action, files=(str(path),)))
+
+    def series(self, path: Path, rules: SeriesRules) -> dict[str, Series]:
+        """Return the CT series of a folder, or of the folder of a file, by name; the last ones are kept."""
+        inside = path if path.is_dir() else path.parent
+        if self._last[0] != (inside, rules):
+            slices = Slices()
+            for place in range(bisect_left(self._order, inside), len(self._order)):
+                folder = self._order[place]
+                if not folder.is_relative_to(inside):
+                    break  # paths sort by their parts: what lies in a folder follows it
+                for entry in self._folders[folder]:
+                    if entry.kind in ("dicom", "frames", "broken"):
+                        slices.add(str(folder / entry.name), entry)
+            self._last = (inside, rules), {one.name: one for one in all_series(slices, rules)[0]}
+        return self._last[1]
 
 
 def manifest_case(
     rows: Sequence[Row],
-    folders: Mapping[Path, Sequence[FileEntry]],
+    tree: Tree,
     roots: tuple[Path, ...],
     rules: SeriesRules,
 ) -> Case:
@@ -48,8 +86,8 @@ def manifest_case(
     try:
         for path in {p for row in rows for p in (row.image, row.mask) if p is not None}:
             _check_path(path, roots)
-        masks = _masks(rows, folders)
-        case = _image_case(first, masks, folders, rules)
+        masks = _masks(rows, tree)
+        case = _image_case(first, masks, tree, rules)
     except InputError as error:
         return _with(bare, problem=error.problem)
     told = [f"{p.center_lps_mm} {p.diameter_mm} {p.label} {p.name}" for p in points]
@@ -85,19 +123,7 @@ def _lies_in(path: Path, roots: tuple[Path, ...]) -> bool:
         return False
 
 
-def _entry(path: Path, folders: Mapping[Path, Sequence[FileEntry]]) -> FileEntry:
-    """Return what a file that a manifest names is."""
-    for entry in folders.get(path.parent, ()):
-        if entry.name == path.name:
-            return entry
-    what, action = (
-        "not a file that is read",
-        "Case skipped; a folder is no mask, and hidden files are not read",
-    )
-    raise InputError(Problem("E-FILE-003", what, action=action, files=(str(path),)))
-
-
-def _masks(rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]]) -> list[tuple[MaskFile, str]]:
+def _masks(rows: Sequence[Row], tree: Tree) -> list[tuple[MaskFile, str]]:
     """Return the masks of a case with the digests of their content.
 
     One line for a mask speaks of all its nodules; several lines name them by label value.
@@ -111,19 +137,19 @@ def _masks(rows: Sequence[Row], folders: Mapping[Path, Sequence[FileEntry]]) -> 
         keys = [0] if len(lines) == 1 else _label_values(lines)
         names = {key: row.nodule_id for key, row in zip(keys, lines, strict=True) if row.nodule_id}
         labels = {key: row.label for key, row in zip(keys, lines, strict=True) if row.label is not None}
-        mask, digest = _mask(path, lines[0].mask_series_uid, folders)
+        mask, digest = _mask(path, lines[0].mask_series_uid, tree)
         masks.append((replace(mask, names=names, labels=labels), digest))
     return masks
 
 
-def _mask(path: Path, uid: str, folders: Mapping[Path, Sequence[FileEntry]]) -> tuple[MaskFile, str]:
+def _mask(path: Path, uid: str, tree: Tree) -> tuple[MaskFile, str]:
     """Return a mask that a manifest names, and the digest of its content."""
-    entry = None if path.is_dir() else _entry(path, folders)
+    entry = None if path.is_dir() else tree.entry(path)
     if entry is not None and entry.kind not in ("dicom", "frames"):
         kind = _mask_kind(path, entry)
         regions = mask_head(entry.facts).regions if kind in ("seg", "rtstruct") else ()
         return MaskFile(str(path), kind, regions=regions), mask_digest(path, entry)
-    series = _series_in(path, folders, SeriesRules())
+    series = tree.series(path, SeriesRules())
     wanted = _wanted(path, uid, series)
     if wanted not in series:
         raise _no_such_series(path, len(series), "mask_series_uid")
@@ -163,14 +189,14 @@ def _label_values(lines: Sequence[Row]) -> list[int]:
 def _image_case(
     row: Row,
     masks: Sequence[tuple[MaskFile, str]],
-    folders: Mapping[Path, Sequence[FileEntry]],
+    tree: Tree,
     rules: SeriesRules,
 ) -> Case:
     """Return the case of a row's image: a volume file, or a DICOM series in a folder."""
     if row.image.is_file() and volume_suffix(row.image.name):
-        entry = _entry(row.image, folders)
+        entry = tree.entry(row.image)
         return volume_case(row.case_id, row.patient_id, row.image, entry, masks)
-    series = _series_in(row.image, folders, rules)
+    series = tree.series(row.image, rules)
     wanted = _wanted(row.image, row.series_uid, series)
     if not wanted and row.case_id in series:
         wanted = row.case_id
@@ -185,19 +211,6 @@ def _image_case(
         raise InputError(case.problem)
     others = [digest for mask, digest in masks if mask.kind in ("labels", "series")]
     return _with(case, digest=digest_of([case.digest, *others]))
-
-
-def _series_in(
-    path: Path, folders: Mapping[Path, Sequence[FileEntry]], rules: SeriesRules
-) -> dict[str, Series]:
-    """Return the CT series of a folder, or of the folder of a file, by name."""
-    slices = Slices()
-    inside = path if path.is_dir() else path.parent
-    for folder, entries in folders.items():
-        for entry in entries if folder.is_relative_to(inside) else ():
-            if entry.kind in ("dicom", "frames", "broken"):
-                slices.add(str(folder / entry.name), entry)
-    return {one.name: one for one in all_series(slices, rules)[0]}
 
 
 def _wanted(path: Path, uid: str, series: Mapping[str, Series]) -> str:

@@ -3,64 +3,46 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from marshal import dumps
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_general import pydicom_header
 from toolkit.archive.dicom_header import damaged_slice, probe_header
+from toolkit.archive.entries import FileEntry, packed, recalled, shared
 from toolkit.archive.mask_object import KINDS, MaskHead, read_head
 from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
-_TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
-_TEXTS = tuple(k for k, value in enumerate(SliceHeader()) if value == "")
-_SHARED = (*_TEXTS, *_TUPLES)
-
-
-class FileEntry(NamedTuple):
-    """What one file is.
-
-    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``frames`` those of the frames of a
-    multi-frame CT, `packed`; ``volume`` the JSON of a
-    `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
-    digest of the file; ``seg`` and ``rtstruct`` the fields of a `MaskHead` and the digest of the file;
-    ``annotations`` and ``candidates`` the rows of a table of LUNA16; ``bad`` the fields of a `Problem`;
-    ``broken`` the same of what may be a slice, after the series UID that it names; ``link`` the file
-    that a link leads to, its kind and its facts, a kind of ``outside`` where it leaves the archive and was
-    not read; ``other`` nothing.
-    """
-
-    name: str
-    size: int
-    mtime_ns: int
-    kind: str
-    facts: Any
-
 
 def walk(root: Path, refused: list[Problem]) -> Iterator[Path]:
     """Yield the folders of an archive in a fixed order; what is not followed is added to `refused`."""
-
-    def unreadable(error: OSError) -> None:
-        refused.append(
-            Problem("E-FILE-005", "folder cannot be read", error.strerror or "", files=(str(error.filename),))
-        )
-
-    for folder, names, _ in os.walk(root, onerror=unreadable):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in list(names):
-            if (Path(folder) / name).is_symlink():
-                names.remove(name)
-                path = str(Path(folder) / name)
-                refused.append(Problem("E-FILE-004", "link to a folder not followed", files=(path,)))
+    waiting = [str(root)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                inner = sorted((e.path, e.is_symlink()) for e in listing if _is_folder(e))
+        except OSError as error:
+            reason = error.strerror or ""
+            refused.append(Problem("E-FILE-005", "folder cannot be read", reason, files=(folder,)))
+            continue
+        linked = [path for path, link in inner if link]
+        refused += [Problem("E-FILE-004", "link to a folder not followed", files=(p,)) for p in linked]
+        waiting += [path for path, link in reversed(inner) if not link]
         yield Path(folder)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.name.startswith(".") and entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 class FolderTask(NamedTuple):
-    """A folder to be scanned, what is known of its files, and the folders that links may lead into."""
+    """A folder to be scanned, what the index keeps of it, and the folders that links may lead into."""
 
     folder: str
     known: Sequence[Sequence[Any]] = ()
@@ -92,9 +74,9 @@ def scan_folder(
     """
     folder, known, roots = task
     identify = identify or _identify
-    before = {row[0]: FileEntry(*row) for row in known}
+    before = {entry.name: entry for entry in recalled(known)}
     entries: list[FileEntry] = []
-    last: SliceHeader | None = None
+    last: Any = None  # the header of the slice before
     same = True
     with os.scandir(folder) as listing:
         files = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
@@ -105,16 +87,18 @@ def scan_folder(
             target = os.path.realpath(file.path) if file.is_symlink() else ""
             old = before.get(file.name)
             outside = bool(target) and not any(Path(target).is_relative_to(root) for root in roots)
-            if old is not None and _unchanged(old, state, target, outside):
-                kind, facts = old.kind, old.facts
-            else:
+            if old is None or not _unchanged(old, state, target, outside):
                 same = False
-                kind, facts = ("outside", None) if outside else identify(Path(file.path))
+                found: tuple[str, Any] = ("outside", None) if outside else identify(Path(file.path))
+                kind, facts = found
                 if target:
                     kind, facts = "link", [target, kind, facts]
-            if kind == "dicom":  # all that there is of most archives: kept small
-                facts = last = slice_header(facts, last)
-            entries.append(FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts))
+                if kind == "dicom":
+                    facts = shared(facts, last)
+                old = FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts)
+            if old.kind == "dicom":
+                last = old.facts
+            entries.append(old)
     return entries, not same or len(entries) != len(before)
 
 
@@ -221,45 +205,6 @@ def content_digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def packed(headers: Sequence[SliceHeader]) -> list[Any]:
-    """Return the headers of the frames of a file as one header and what differs from it in each frame."""
-    first = headers[0]
-    differing = [
-        [[k, value] for k, (value, usual) in enumerate(zip(header, first, strict=True)) if value != usual]
-        for header in headers
-    ]
-    return [first, differing]
-
-
-def frame_headers(facts: Any) -> list[SliceHeader]:
-    """Rebuild the headers that `packed` made small."""
-    first, differing = list(facts[0]), facts[1]
-    headers = []
-    for changes in differing:
-        values = list(first)
-        for k, value in changes:
-            values[k] = value
-        headers.append(slice_header(values))
-    return headers
-
-
-def slice_header(facts: Any, like: SliceHeader | None = None) -> SliceHeader:
-    """Rebuild the header that `scan_folder` stored.
-
-    Texts and vectors that are bit for bit those of `like`, the slice before it, are not kept twice.
-    """
-    if isinstance(facts, SliceHeader) and like is None:
-        return facts
-    values = list(facts)
-    for field in _TUPLES:
-        values[field] = tuple(values[field])
-    if like is not None:
-        for field in _SHARED:
-            if values[field] == like[field] and dumps(values[field], 2) == dumps(like[field], 2):
-                values[field] = like[field]  # compared twice, for -0.0 == 0.0
-    return SliceHeader(*values)
 
 
 def mask_head(facts: Any) -> MaskHead:

@@ -1,19 +1,18 @@
 """From scanned DICOM files to series: what is a slice, what belongs together, what stands in the way."""
 
+import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import MIN_SLICES, SeriesRules, build_series
+from toolkit.archive.entries import FileEntry, frame_headers, slice_header
 from toolkit.archive.files import shown
 from toolkit.archive.multi_frame import MULTI_FRAME_CT
-from toolkit.archive.scan import FileEntry, broken, frame_headers, slice_header
+from toolkit.archive.scan import broken
 from toolkit.archive.slice_checks import CT_IMAGE
 from toolkit.errors import InputError, Problem
-
-Folders = Mapping[Path, Sequence[FileEntry]]
 
 # ImageType values (PS3.3 C.7.6.1.1.2, C.8.16.1) of pictures that are no cross-sections of a patient,
 # as scanners and workstations write them; all else, reformatted planes too, is read.
@@ -111,20 +110,27 @@ def all_series(slices: Slices, rules: SeriesRules) -> tuple[list[Series], list[P
     """Return the series of some folders, and the problems of files that belong to none of them."""
     found = [part for uid, files in slices.by_uid.items() for part in _split(uid, tuple(files), rules)]
     refused = []
+    of_uid: dict[str, list[int]] = defaultdict(list)
+    for k, series in enumerate(found if slices.unread else ()):
+        of_uid[series.uid].append(k)
+    in_folder = _by_folder(found) if any(not uid for _, uid, _ in slices.unread) else {}
     for path, uid, problem in slices.unread:
-        owners = [s for s in found if s.uid == uid] if uid else _beside(path, found)
-        if uid or len({s.uid for s in owners}) == 1:
-            found = [_refused(s, path, problem) if s in owners else s for s in found]
-        else:
-            found = [_noted(s, path) if s in owners else s for s in found]
+        owners = of_uid.get(uid, []) if uid else in_folder.get(os.path.dirname(path), [])  # noqa: PTH120
+        certain = uid or len({found[k].uid for k in owners}) == 1
+        for k in owners:
+            found[k] = _refused(found[k], path, problem) if certain else _noted(found[k], path)
         if not owners or not uid:
             refused.append(problem)
     return _with_siblings(found), refused
 
 
-def _beside(path: str, found: Sequence[Series]) -> list[Series]:
-    """Return the series with slices in the folder of a file."""
-    return [s for s in found if any(Path(file.path).parent == Path(path).parent for file in s.files)]
+def _by_folder(found: Sequence[Series]) -> dict[str, list[int]]:
+    """Return the numbers of the series that have slices in a folder."""
+    folders: dict[str, list[int]] = defaultdict(list)
+    for k, series in enumerate(found):
+        for folder in {os.path.dirname(file.path) for file in series.files}:  # noqa: PTH120
+            folders[folder].append(k)
+    return folders
 
 
 def _refused(series: Series, path: str, problem: Problem) -> Series:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.device import cpu_name
-from toolkit.loading.plan import cores
+from toolkit.memory import cores
 
 Kind = Literal["cpu", "cuda"]
 PACKAGES = (

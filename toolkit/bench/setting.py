@@ -10,7 +10,7 @@ from toolkit.bench.data import Scans, noise_store, write_scans
 from toolkit.bench.machine import Kind, last_level_cache
 from toolkit.bench.record import Figure
 from toolkit.bench.stopwatch import Effort
-from toolkit.loading.plan import cores
+from toolkit.memory import cores
 from toolkit.store import Store
 from toolkit.training.config import Compute
 from toolkit.training.precision import Decision, Mode, decide

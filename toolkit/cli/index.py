@@ -62,17 +62,18 @@ def index(
     from toolkit.archive.manifest import write_manifest
     from toolkit.archive.region_rule import RegionRule
     from toolkit.cli.index_shown import as_json, show, write_files
+    from toolkit.memory import cores
     from toolkit.preprocess.deep import judge_all
     from toolkit.preprocess.local import scan_in
     from toolkit.preprocess.plan import Settings
-    from toolkit.preprocess.pool import Pool, default_workers
+    from toolkit.preprocess.pool import Pool
     from toolkit.store.files import write_atomic
 
     cache = IndexCache(index_cache or default_folder())
     rules, rule = SeriesRules(allow_uneven, allow_missing), RegionRule(region)
     judged: list[Judged] = []
     pool: Pool[Any, Any]
-    with Pool(workers or default_workers(), gib(worker_memory)) as pool:
+    with Pool(workers or cores(), gib(worker_memory)) as pool:
         found = catalog(
             archive,
             cases,

@@ -81,8 +81,8 @@ def predict(
     from toolkit.inference.archive import Source
     from toolkit.inference.model_folder import model_folder
     from toolkit.inference.predictor import open_predictor
+    from toolkit.memory import cores
     from toolkit.preprocess.identity import load_key
-    from toolkit.preprocess.pool import default_workers
 
     predictor = open_predictor(model_folder(model), device, amp, allow_import=allow_import)
     source = Source(
@@ -94,7 +94,7 @@ def predict(
         rules=SeriesRules(allow_uneven, allow_missing),
         regions=RegionRule(region),
         series_uids=tuple(series_uid or ()),
-        workers=workers or default_workers(),
+        workers=workers or cores(),
         worker_memory=gib(worker_memory),
         index_cache=index_cache or default_folder(),
     )

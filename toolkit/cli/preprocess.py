@@ -98,10 +98,10 @@ def preprocess(
     from toolkit.archive.index_cache import default_folder
     from toolkit.archive.region_rule import RegionRule
     from toolkit.device import resolve
+    from toolkit.memory import cores
     from toolkit.preprocess.identity import load_key
     from toolkit.preprocess.job import Job
     from toolkit.preprocess.plan import Settings, default_margin
-    from toolkit.preprocess.pool import default_workers
     from toolkit.preprocess.run import preprocess as run
 
     if scheduler is not None and engine != "dask":
@@ -124,7 +124,7 @@ def preprocess(
         manifest=cases,
         labels=labels,
         settings=settings,
-        workers=workers or default_workers(),
+        workers=workers or cores(),
         worker_memory=gib(worker_memory),
         device=resolve(device) if engine == "local" else device,
         index_cache=index_cache or default_folder(),

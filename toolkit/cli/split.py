@@ -113,7 +113,7 @@ def _taken(store: "Store", allow_similar: bool) -> "Split":
 
 
 def _as_json(made: "Split", store: "Store", out: Path) -> dict[str, object]:
-    from toolkit.loading.split import count
+    from toolkit.loading.numbered import count
 
     return {
         "out": str(out),
@@ -128,7 +128,8 @@ def _show(made: "Split", store: "Store", out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from toolkit.loading.split import CLASSES, count
+    from toolkit.loading.numbered import count
+    from toolkit.loading.split import CLASSES
 
     table = Table("partition", "side", "patients", "nodules", *CLASSES, box=None)
     for part in made.partitions:

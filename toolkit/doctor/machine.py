@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import locale
-import os
 import platform
 import re
 import shutil
@@ -14,7 +13,7 @@ from platformdirs import user_cache_path
 
 from toolkit.device import cpu_name
 from toolkit.doctor.report import Driver, Machine
-from toolkit.memory import machine_memory, text_of
+from toolkit.memory import cores, machine_memory, text_of
 
 UNITS = {
     "avx2": "AVX2",
@@ -32,7 +31,7 @@ def read_machine() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cpu=cpu_name(info),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         quota_cores=quota(text_of("/sys/fs/cgroup/cpu.max")),
         vector_units=vector_units(info),
         memory_bytes=machine_memory(),

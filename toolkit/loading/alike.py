@@ -5,7 +5,7 @@ Three looks, each dearer and at fewer pairs than the one before:
 1. A fingerprint of each crop: the middle 40 mm (or what there is) as 20^3 cells, smoothed, between its
    own 2nd and 98th percentile, so that a linear change of intensity leaves it alone. The magnitudes of
    its low frequencies hardly change with a shift; the eight nearest crops by their correlation are
-   looked at again.
+   looked at again (`toolkit.loading.alike_first`).
 2. Two fingerprints are laid over one another where their cross-correlation peaks; the correlation of what
    overlaps decides.
 3. The two crops themselves, as the difference of a light and a strong smoothing over its local strength,
@@ -28,19 +28,15 @@ from tempfile import TemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.loading.alike_first import Floats, Ints, first_look, windowed
 from toolkit.progress import bar
 from toolkit.store import Store
 from toolkit.store.ledger import committed, read_ledger
 
 REGION_MM = 40.0
 CELLS = 20
-KEPT = 5
-"""Frequencies along each axis, the constant included, that the first look keeps."""
-NEAREST = 8
-ALL_PAIRS = 128
-"""Up to so many crops each is compared with each; the first look needs a mean over many."""
-FIRST, SECOND, ALIKE = 0.6, 0.8, 0.62
-"""Least correlation at each look."""
+SECOND, ALIKE = 0.8, 0.62
+"""Least correlation at the second and the last look."""
 HOPELESS = 0.25
 """Where the last look begins below this it is not gone on with."""
 WEAK = 0.01
@@ -48,10 +44,7 @@ WEAK = 0.01
 REACH = 4
 """Largest shift, in cells."""
 MOST_BYTES = 1 << 30
-"""Of fingerprints that lie in memory (134,000 crops of 20^3 cells), and of a block of the first look."""
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+"""Of fingerprints that lie in memory (134,000 crops of 20^3 cells)."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ def alike(store: Store) -> list[Alike]:
     equal = {(a, b) for a, b in _equal(store, order, whose) if a in living}
     found = [Alike(order[a], order[b], 1.0) for a, b in sorted(equal)]
     fine = lru_cache(maxsize=64)(lambda place: _fine(store, order[place]))
-    for a, b, shift in _second_look(prints, _first_look(prints, whose, lively)):
+    for a, b, shift in _second_look(prints, first_look(prints, whose, lively)):
         if (a, b) not in equal:
             value = _third_look(fine(a), fine(b), shift, _step(store))
             if value >= ALIKE:
@@ -172,59 +165,6 @@ def _equal(store: Store, order: Sequence[int], whose: Ints) -> Iterator[tuple[in
                     yield other, place
 
 
-def _windowed(prints: NDArray[np.uint8]) -> Floats:
-    """Return fingerprints less their mean, faded to 0 towards the border; of length 1."""
-    n = prints.shape[-1]
-    fade = np.hanning(n + 2)[1:-1].astype(np.float32)
-    window = fade[:, None, None] * fade[:, None] * fade
-    values = prints.astype(np.float32)
-    mean = (values * window).sum(axis=(1, 2, 3), keepdims=True) / window.sum()
-    values = (values - mean) * window
-    length = np.sqrt((values**2).sum(axis=(1, 2, 3), keepdims=True))
-    windowed: Floats = values / np.maximum(length, np.float32(1e-6))
-    return windowed
-
-
-def _spectra(prints: NDArray[np.uint8], places: Ints) -> Floats:
-    """Return square roots of low-frequency magnitudes of some fingerprints, (n, values)."""
-    kept = min(KEPT, prints.shape[-1] // 2)
-    both = np.r_[0:kept, -kept + 1 : 0] if kept > 1 else np.zeros(1, int)
-    parts = []
-    for start in range(0, len(places), 256):
-        waves = np.fft.rfftn(_windowed(prints[places[start : start + 256]]), axes=(1, 2, 3))
-        low = waves[:, both][:, :, both][..., :kept]
-        parts.append(np.sqrt(np.abs(low)).astype(np.float32).reshape(len(low), -1))
-    return np.concatenate(parts)
-
-
-def _first_look(prints: NDArray[np.uint8], whose: Ints, lively: Ints) -> Ints:
-    """Return places of pairs worth a second look, int64 (pairs, 2), in order.
-
-    Each crop is compared with each, so time grows with the square of their number: about 2 n^2 x 405
-    operations of a matrix product. Memory does not: a block of rows takes at most `MOST_BYTES`.
-    """
-    if len(lively) <= ALL_PAIRS:
-        places = lively.tolist()
-        few = [(a, b) for n, a in enumerate(places) for b in places[n + 1 :] if whose[a] != whose[b]]
-        return np.array(few, np.int64).reshape(-1, 2)
-    spectra = _spectra(prints, lively)
-    spectra -= spectra.mean(axis=0)
-    spectra /= np.maximum(np.linalg.norm(spectra, axis=1, keepdims=True), np.float32(1e-6))
-    owner = whose[lively]
-    rows = max(1, min(256, MOST_BYTES // (4 * len(lively))))
-    pairs = []
-    for start in range(0, len(lively), rows):
-        block = spectra[start : start + rows] @ spectra.T
-        block[owner[start : start + rows, None] == owner] = -1
-        for row, near in enumerate(block, start):
-            others = np.flatnonzero(near >= FIRST)
-            others = others[np.argsort(-near[others], kind="stable")[:NEAREST]]
-            if len(others):
-                both = np.stack([np.full(len(others), lively[row]), lively[others]], axis=1)
-                pairs.append(np.sort(both, axis=1))
-    return np.unique(np.concatenate(pairs), axis=0) if pairs else np.empty((0, 2), np.int64)
-
-
 def _second_look(prints: NDArray[np.uint8], pairs: Ints) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
     """Yield the pairs whose fingerprints agree where they overlap best, and that shift in cells."""
     n = prints.shape[-1]
@@ -232,7 +172,7 @@ def _second_look(prints: NDArray[np.uint8], pairs: Ints) -> Iterator[tuple[int, 
     shifts = np.r_[0 : reach + 1, -reach:0]
     for start in range(0, len(pairs), 256):
         some = pairs[start : start + 256]
-        waves = [np.fft.rfftn(_windowed(prints[some[:, side]]), axes=(1, 2, 3)) for side in (0, 1)]
+        waves = [np.fft.rfftn(windowed(prints[some[:, side]]), axes=(1, 2, 3)) for side in (0, 1)]
         peaks = np.fft.irfftn(waves[0] * waves[1].conj(), s=(n, n, n), axes=(1, 2, 3))
         near = peaks[:, shifts][:, :, shifts][..., shifts].reshape(len(some), -1)
         for (a, b), at in zip(some.tolist(), near.argmax(axis=1), strict=True):

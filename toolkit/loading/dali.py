@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from toolkit.device import Device, resolve
 from toolkit.loading.batch import Batch
 from toolkit.loading.dali_graph import Chain, build, chain_for, chain_of, inputs
-from toolkit.loading.plan import Plan, cores, refuse
+from toolkit.loading.plan import Plan, refuse
 from toolkit.loading.table import AugmentTable
+from toolkit.memory import cores
 
 if TYPE_CHECKING:
     import torch

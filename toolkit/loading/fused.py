@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from kernels.augment import DType, Rows
 from toolkit.loading.batch import Batch
-from toolkit.loading.plan import Plan, cores, refuse
+from toolkit.loading.plan import Plan, refuse
 from toolkit.loading.table import AugmentTable
+from toolkit.memory import cores
 
 if TYPE_CHECKING:
     import torch

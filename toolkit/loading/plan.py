@@ -1,7 +1,6 @@
 """What a loader is given, checked before any work is done, and which loader it shall be."""
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -90,13 +89,6 @@ class Plan:
         """Return the label of every crop of the store, float32 (n,); NaN where unknown."""
         known = (nodule.label for nodule in self.store.nodules)
         return np.array([math.nan if label is None else label for label in known], np.float32)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def refuse(name: str, measured: str, expected: str) -> None:

@@ -158,22 +158,6 @@ def class_of(nodule: Nodule) -> str:
     return "malignant" if nodule.label >= MALIGNANT_FROM else "benign"
 
 
-def count(store: Store, partition: Partition) -> dict[str, dict[str, int]]:
-    """Return patients, nodules and nodules of each class on each side."""
-    by_id = {nodule.nodule_id: nodule for nodule in store.nodules}
-    table = {}
-    for side in SIDES:
-        nodules = [by_id[i] for i in partition.side(side)]  # type: ignore[arg-type]
-        classes = Counter(map(class_of, nodules))
-        patients = len({nodule.patient_id for nodule in nodules})
-        table[side] = {
-            "patients": patients,
-            "nodules": len(nodules),
-            **{name: classes[name] for name in CLASSES},
-        }
-    return table
-
-
 def indices(store: Store, ids: Sequence[str]) -> NDArray[np.int64]:
     """Return the numbers of nodules in a store, int64, in the store's order."""
     wanted = {*ids}

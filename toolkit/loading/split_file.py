@@ -14,13 +14,15 @@
 A split made elsewhere becomes such a file through `write_split`.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from toolkit.errors import Problem, StoreError, UsageError
 from toolkit.loading.alike import Alike, alike
-from toolkit.loading.split import BANDS_MM, MALIGNANT_FROM, SIDES, Partition, Split, count
+from toolkit.loading.numbered import Numbered, count, numbered
+from toolkit.loading.split import BANDS_MM, MALIGNANT_FROM, SIDES, Partition, Split
 from toolkit.store import Store
 from toolkit.store.files import write_atomic
 from toolkit.store.format import sealed, unseal
@@ -31,12 +33,12 @@ SHOWN = 3
 
 def write_split(path: str | Path, split: Split, store: Store) -> None:
     """Write a split of a store after `check_ids`; replaces an older file in one step."""
-    check_ids(split, store)
+    known = check_ids(split, store)
     parts = [
         {
             "name": part.name,
             **{side: list(getattr(part, side)) for side in SIDES},
-            "counts": count(store, part),
+            "counts": count(store, part, known),
         }
         for part in split.partitions
     ]
@@ -111,35 +113,34 @@ def _unreadable(path: Path, measured: str) -> UsageError:
     )
 
 
-def check_ids(split: Split, store: Store) -> None:
+def check_ids(split: Split, store: Store) -> Numbered:
     """Refuse a split that does not put every nodule on one side, and every patient on one.
 
-    Raises `UsageError` E-SPLIT-003 and E-SPLIT-004.
+    Raises `UsageError` E-SPLIT-003 and E-SPLIT-004. Returns the store's nodules by number.
     """
     if split.store != store.settings["config_digest"]:
         raise _other(f"store {split.store:.8}", f"{store.settings['config_digest']:.8}")
     if not split.partitions:
         raise _other("no partition", "at least one")
-    patient = {nodule.nodule_id: nodule.patient_id for nodule in store.nodules}
+    known = numbered(store)
     for part in split.partitions:
-        times = Counter(i for side in SIDES for i in getattr(part, side))
-        lost = len(patient.keys() - times.keys())
-        foreign = len(times.keys() - patient.keys())
-        twice = sum(n > 1 for n in times.values())
+        sides = known.sides(part)
+        every = np.concatenate(sides)
+        times = np.bincount(every[every >= 0], minlength=len(store))
+        lost, twice, foreign = (int((some).sum()) for some in (times == 0, times > 1, every < 0))
         if lost or foreign or twice:
             told = f"{part.name}: {lost} nodules on no side, {twice} listed twice, {foreign} not in the store"
             raise _other(told, "each nodule of the store once")
-        sides: dict[str, set[str]] = {}
-        for side in SIDES:
-            for i in getattr(part, side):
-                sides.setdefault(patient[i], set()).add(side)
-        both = sorted((p, found) for p, found in sides.items() if len(found) > 1)
+        present = known.on_sides(sides)
+        both = sorted((known.patients[k], k) for k in np.flatnonzero(present.sum(axis=0) > 1).tolist())
         if both:
-            named = "; ".join(f"{p} in {' and '.join(s for s in SIDES if s in f)}" for p, f in both[:SHOWN])
+            found = [(p, [s for s, here in zip(SIDES, present[:, k], strict=True) if here]) for p, k in both]
+            named = "; ".join(f"{p} in {' and '.join(sides_of)}" for p, sides_of in found[:SHOWN])
             told = f"{part.name}: {len(both)} patients, {named}"
             action = "Nothing done; put all nodules of a patient on one side, or let toolkit split do it"
             what = "a patient is on two sides of the split"
             raise UsageError(Problem("E-SPLIT-004", what, told, "each patient on one side", action))
+    return known
 
 
 def check_crops(split: Split, store: Store, pairs: list[Alike]) -> None:

@@ -6,10 +6,12 @@ archive is unpickled anywhere; the pickles are those of this client and its clus
 
 import json
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,8 @@ from toolkit.preprocess.shards import look, other_code
 from toolkit.preprocess.versions import differences, versions
 
 CONNECT_S = 30.0
-DASK = "distributed"
+LOOP = ("asyncio", "tornado.application")
+TALKERS = ("distributed", *LOOP)
 NO_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
@@ -43,8 +46,8 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
         stack.enter_context(_silent())
         if scheduler is None:
             stack.enter_context(dask.config.set(NO_PAGES))
-            scheduler = stack.enter_context(
-                distributed.LocalCluster(
+            with _deaf_to_ctrl_c():
+                made = distributed.LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     host="127.0.0.1",
@@ -53,7 +56,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
                     security=Security.temporary(),  # other users of this machine reach its ports, too
                     silence_logs=logging.CRITICAL,
                 )
-            )
+            scheduler = stack.enter_context(made)
         else:
             scheduler = _address(scheduler)
         try:
@@ -68,9 +71,25 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
 
 
 @contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: a terminal sends it to all, and one answers.
+
+    They inherit which signals are held back, and so do the processes that Dask starts later.
+    """
+    resource_tracker.ensure_running()  # as it starts, it lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _silent() -> Iterator[None]:
-    """Keep Dask's log from stderr: this process says itself what went wrong."""
-    loggers = [logging.getLogger(n) for n in list(logging.root.manager.loggerDict) if n.startswith(DASK)]
+    """Keep the log of Dask and its loop from stderr: this process says itself what went wrong."""
+    loggers = [
+        logging.getLogger(n) for n in {*logging.root.manager.loggerDict, *LOOP} if n.startswith(TALKERS)
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

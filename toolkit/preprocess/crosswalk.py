@@ -34,8 +34,8 @@ def write_crosswalk(store: Path, cases: Iterable[Case], id_key: IdKey) -> None:
             name = id_key.hash(kind, identifier)
             rows[kind, name] = (kind, name, identifier, image)
     for row in _rows(path):
-        if _is_whole(row, id_key):
-            rows.setdefault((row[0], row[1]), row)
+        if len(row) == len(HEADER) and (row[0], row[1]) not in rows and _is_whole(row, id_key):
+            rows[row[0], row[1]] = row
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([HEADER, *rows.values()])
     write_atomic(path, text.getvalue().encode(errors="surrogateescape"), 0o600)
@@ -43,7 +43,7 @@ def write_crosswalk(store: Path, cases: Iterable[Case], id_key: IdKey) -> None:
 
 def _is_whole(row: Sequence[str], id_key: IdKey) -> bool:
     try:
-        return len(row) == len(HEADER) and row[1] == id_key.hash(row[0], row[2])
+        return row[1] == id_key.hash(row[0], row[2])
     except UnicodeEncodeError:  # bytes that were never written as text
         return False
 

@@ -24,7 +24,7 @@ class IdKey:
         A file name that is no UTF-8 is hashed by its bytes.
         """
         told = f"{kind}\0{identifier}".encode(errors="surrogateescape")
-        return hmac.new(self.secret, told, "sha256").hexdigest()[:16]
+        return hmac.digest(self.secret, told, "sha256").hex()[:16]
 
     @property
     def fingerprint(self) -> str:

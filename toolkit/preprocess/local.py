@@ -5,8 +5,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from toolkit.archive.catalog import Scanned, scan_new_folder
+from toolkit.archive.entries import FileEntry
 from toolkit.archive.index_cache import IndexCache
-from toolkit.archive.scan import FileEntry, FolderTask
+from toolkit.archive.scan import FolderTask
 from toolkit.errors import Problem
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector

@@ -181,11 +181,6 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.3g} GiB"
 
 
-def default_workers() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _serve(connection: "Connection[Any, Any]", memory: int | None) -> None:
     """Do tasks until the parent is gone; a worker's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers

@@ -1,5 +1,6 @@
 """From an archive to a store: index, plan, and an engine that makes the shards."""
 
+import gc
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from toolkit.preprocess.crosswalk import write_crosswalk
 from toolkit.preprocess.job import Job, Summary, Work
 from toolkit.preprocess.plan import PlannedShard, case_key, extend_plan, own_shards, read_plan, write_plan
 from toolkit.preprocess.pool import Pool
-from toolkit.preprocess.summary import foresee, summarise
+from toolkit.preprocess.summary import Fate, fate_of, foresee, summarise
 from toolkit.store.crops import sweep
 from toolkit.store.ledger import holds, read_ledger, write_csv
 from toolkit.store.writer import sync_committed, write_settings
@@ -51,6 +52,8 @@ def preprocess(job: Job) -> Summary:
             open_cases=job.dry_run,
             series_uids=job.series_uids,
         )
+        gc.freeze()  # what the catalogue holds stays to the end: no collection need walk through it
+        stack.callback(gc.unfreeze)
         indexed = time.perf_counter()
         cases = {job.id_key.hash("case", case.case_id): case for case in found.cases}
         keys = {name: case_key(case, job.settings, job.id_key) for name, case in cases.items()}
@@ -58,7 +61,8 @@ def preprocess(job: Job) -> Summary:
         write_settings(job.store, identity, dry_run=job.dry_run)
         plan = extend_plan(read_plan(job.store), list(cases))
         mine = own_shards(plan, job.part)
-        todo = [s for s in mine if not _is_finished(job, s, keys)]
+        finished = {s.name: fate for s in mine if (fate := _finished(job, s, keys)) is not None}
+        todo = [s for s in mine if s.name not in finished]
         work = Work(todo, cases, keys)
         if job.dry_run:
             return foresee(found, mine, work, indexed - start)
@@ -73,15 +77,15 @@ def preprocess(job: Job) -> Summary:
         sweep(job.store, {shard.name for shard in mine} - made.lost)
         write_csv(job.store)
         seconds = {"index": indexed - start, "total": time.perf_counter() - start}
-        return summarise(job, found, mine, work, made, seconds)
+        return summarise(job, found, mine, work, made, finished, seconds)
 
 
-def _is_finished(job: Job, shard: PlannedShard, keys: Mapping[str, str]) -> bool:
-    """Tell whether a shard is committed with the present keys; a case that left the archive is kept."""
+def _finished(job: Job, shard: PlannedShard, keys: Mapping[str, str]) -> Fate | None:
+    """Return the fate of a shard that is committed with the present keys; a case that left is kept."""
     try:
         entries = read_ledger(job.store, shard.name)
     except (FileNotFoundError, StoreError):
-        return False
+        return None
     old = {entry.case_id: entry.key for entry in entries}
     expected = [(case_id, keys.get(case_id, old.get(case_id, ""))) for case_id in shard.case_ids]
-    return holds(job.store, shard.name, entries, expected, job.settings.side)
+    return fate_of(entries) if holds(job.store, shard.name, entries, expected, job.settings.side) else None

@@ -25,12 +25,13 @@ from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import SeriesFiles
 from toolkit.device import resolve
 from toolkit.errors import Problem, ToolkitError, UsageError
+from toolkit.memory import cores
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Told, tell
 from toolkit.preprocess.confine import share
 from toolkit.preprocess.extract import Extracted, Task, extract_case, finish
 from toolkit.preprocess.plan import Settings
-from toolkit.preprocess.pool import Pool, default_workers
+from toolkit.preprocess.pool import Pool
 from toolkit.preprocess.tasks import outcome_of
 from toolkit.preprocess.versions import differences, versions
 from toolkit.store.crops import CropFiles
@@ -217,7 +218,7 @@ def _pool(memory: int | None) -> Iterator[Pool[Any, Any]]:
         fit = next((k for k, (_, granted, _) in enumerate(_idle) if granted == memory), None)
         pool = None if fit is None else _idle.pop(fit)[2]
     if pool is None:
-        pool = Pool(1, share(default_workers()) if memory is None else memory)
+        pool = Pool(1, share(cores()) if memory is None else memory)
     try:
         yield pool
     except BaseException:

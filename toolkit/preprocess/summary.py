@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from toolkit.archive.case import Case
 from toolkit.archive.discover import Discovery
@@ -9,7 +10,26 @@ from toolkit.archive.outcomes import outcomes
 from toolkit.errors import Problem
 from toolkit.preprocess.job import Job, Made, Summary, Work
 from toolkit.preprocess.plan import PlannedShard
-from toolkit.store.ledger import read_ledger
+from toolkit.store.ledger import Entry, read_ledger
+
+
+class Fate(NamedTuple):
+    """What a ledger says of its cases: `refused` are (case id, code, message)."""
+
+    done: int
+    nodules: int
+    empty: tuple[str, ...]
+    refused: tuple[tuple[str, str, str], ...]
+
+
+def fate_of(entries: Sequence[Entry]) -> Fate:
+    """Return what became of the cases of a shard."""
+    return Fate(
+        sum(entry.status == "done" for entry in entries),
+        sum(len(entry.nodules) for entry in entries),
+        tuple(entry.case_id for entry in entries if entry.status == "empty"),
+        tuple((entry.case_id, entry.code, entry.message) for entry in entries if entry.status == "refused"),
+    )
 
 
 def summarise(
@@ -18,38 +38,37 @@ def summarise(
     mine: Sequence[PlannedShard],
     work: Work,
     made: Made,
+    finished: Mapping[str, Fate],
     seconds: Mapping[str, float],
 ) -> Summary:
-    """Count the outcomes of all cases of this part as the ledgers have them."""
+    """Count the outcomes of all cases of this part as the ledgers have them.
+
+    `finished` are the shards whose ledgers this run has read already.
+    """
     cases = work.cases
-    status: Counter[str] = Counter()
+    done = nodules = 0
     codes: Counter[str] = Counter()
     told: list[tuple[str, Problem]] = []
     empties: list[str] = []
-    nodules = 0
     for shard in mine:
         if shard.name in made.lost:
             told += [(_name(cases, c), made.failures[c]) for c in shard.case_ids]
             codes.update(made.failures[c].code for c in shard.case_ids)
             continue
         try:
-            entries = read_ledger(job.store, shard.name)
+            fate = finished.get(shard.name) or fate_of(read_ledger(job.store, shard.name))
         except FileNotFoundError:  # stopped before it was its turn
             continue
-        for entry in entries:
-            status[entry.status] += 1
-            nodules += len(entry.nodules)
-            name = _name(cases, entry.case_id)
-            if entry.status == "empty":
-                empties.append(name)
-            if entry.status == "refused":
-                codes[entry.code] += 1
-                told.append((name, made.failures.get(entry.case_id, Problem(entry.code, entry.message))))
+        done, nodules = done + fate.done, nodules + fate.nodules
+        empties += [_name(cases, case_id) for case_id in fate.empty]
+        codes.update(code for _, code, _ in fate.refused)
+        for case_id, code, message in fate.refused:
+            told.append((_name(cases, case_id), made.failures.get(case_id, Problem(code, message))))
     total = sum(len(shard.case_ids) for shard in mine)
     return Summary(
         cases=total,
-        done=status["done"],
-        empty=status["empty"],
+        done=done,
+        empty=len(empties),
         refused=dict(sorted(codes.items())),
         resumed=total - sum(len(shard.case_ids) for shard in work.todo),
         nodules=nodules,

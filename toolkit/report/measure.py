@@ -1,6 +1,5 @@
 """What one pass over the crops of a store tells about masks, places and Hounsfield units."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from toolkit.memory import cores
 from toolkit.progress import bar
 from toolkit.store.reader import Store
 
@@ -82,7 +82,7 @@ def _in_threads(store: Store) -> Iterator[tuple[Measured, NDArray[np.int64], NDA
         one = measure(image, mask, store.margin, store.spacing_mm)
         return one, hu_counts(hu[solid]), hu_counts(hu[hu > OUTSIDE_HU])
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         indices = iter(range(len(store)))
         while run := list(islice(indices, 256)):  # bounded: results wait for nobody
             yield from pool.map(work, run)

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from toolkit.memory import cores
 from toolkit.progress import bar
 from toolkit.report.contents import label_name
 from toolkit.report.flags import FLAGS
@@ -138,7 +138,7 @@ def _in_threads(
     store: Store, indices: Sequence[int], reach: Sequence[float], level: Level
 ) -> Iterator[Strip]:
     """Make strips in threads: the encoder works outside the interpreter's lock."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         rest = iter(indices)
         while run := list(islice(rest, 256)):
             yield from pool.map(lambda i: make_strip(store, i, reach[i], level), run)

@@ -1,6 +1,8 @@
 """What the lines of a store may hold: a digest says that a line is whole, not who wrote it."""
 
 from collections.abc import Mapping
+from math import isnan
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ from toolkit.store.format import damaged
 
 MAX_SIDE = 2048  # voxels of a crop; its array has the cube of it
 _MOST = 1e12  # far beyond any millimetre, count or voxel
-_TEXTS = ("nodule_id", "case_id", "patient_id", "mask_source", "image", "mask")
-_NUMBERS = ("label", "diameter_mm", "volume_mm3", "rating")  # or None
+_texts_of = itemgetter("nodule_id", "case_id", "patient_id", "mask_source", "image", "mask")
+_numbers_of = itemgetter("occupancy", "label", "diameter_mm", "volume_mm3", "rating")  # or None
 
 
 def check_settings(value: Mapping[str, Any], path: Path) -> None:
@@ -31,22 +33,22 @@ def check_entry(value: Mapping[str, Any], path: Path) -> None:
         texts = [value[name] for name in ("case_id", "patient_id", "key", "status")]
         texts += [value.get(name, "") for name in ("code", "message")]
         _check_facts(value.get("facts") or {}, texts)
+        numbers: list[Any] = [0.0]
         for nodule in value["nodules"]:
-            texts += [nodule[name] for name in _TEXTS]
+            texts += _texts_of(nodule)
             texts.append(nodule.get("split", ""))
             x, y, z = nodule["center_lps_mm"]
-            numbers = [x, y, z, nodule["occupancy"], nodule.get("readers", 0)]
+            occupancy, *others = _numbers_of(nodule)
+            numbers += (x, y, z, occupancy, nodule.get("readers", 0))
             numbers += nodule.get("facts", {}).values()
-            numbers += [number for name in _NUMBERS if (number := nodule[name]) is not None]
-            if not all(-_MOST < number < _MOST for number in numbers):
+            numbers += [number for number in others if number is not None]
+            label, diameter_mm, volume_mm3, _ = others
+            sound = 0 <= occupancy <= 1 and 0 <= (label or 0) <= 1
+            if not sound or (diameter_mm or 0) < 0 or (volume_mm3 or 0) < 0:
                 raise ValueError
-            if not 0 <= nodule["occupancy"] <= 1 or not 0 <= (nodule["label"] or 0) <= 1:
-                raise ValueError
-            if (nodule["diameter_mm"] or 0) < 0 or (nodule["volume_mm3"] or 0) < 0:
-                raise ValueError
-        if not all(type(text) is str for text in texts):
-            raise TypeError
-        "".join(texts).encode()  # half a character cannot be written anywhere
+        if not (min(numbers) > -_MOST and max(numbers) < _MOST and not isnan(sum(numbers))):
+            raise ValueError
+        "".join(texts).encode()  # no text, or half a character, which cannot be written anywhere
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, "a line with a field that is missing or of another kind") from error
 

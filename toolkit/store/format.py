@@ -211,26 +211,27 @@ CSV_COLUMNS = (
 )
 
 
-def csv_line(index: int, nodule: Nodule, shard: str, row: int) -> Sequence[Any]:
-    """Return a nodule as a line of ``nodules.csv``."""
-    x, y, z = nodule.center_lps_mm
-    volume = "" if nodule.volume_mm3 is None else f"{nodule.volume_mm3:.3f}"
+def csv_line(index: int, nodule: Mapping[str, Any], shard: str, row: int) -> Sequence[Any]:
+    """Return a nodule, as `nodule_json` puts it, as a line of ``nodules.csv``."""
+    x, y, z = nodule["center_lps_mm"]
+    label, rating = nodule["label"], nodule["rating"]
+    diameter, volume = nodule["diameter_mm"], nodule["volume_mm3"]
     return (
         index,
-        nodule.nodule_id,
-        nodule.case_id,
-        nodule.patient_id,
-        "" if nodule.label is None else f"{nodule.label:g}",
-        "" if nodule.rating is None else f"{nodule.rating:g}",
-        nodule.readers,
-        "" if nodule.diameter_mm is None else f"{nodule.diameter_mm:.3f}",
-        volume,
+        nodule["nodule_id"],
+        nodule["case_id"],
+        nodule["patient_id"],
+        "" if label is None else f"{label:g}",
+        "" if rating is None else f"{rating:g}",
+        nodule.get("readers", 0),
+        "" if diameter is None else f"{diameter:.3f}",
+        "" if volume is None else f"{volume:.3f}",
         f"{x:.3f}",
         f"{y:.3f}",
         f"{z:.3f}",
-        f"{nodule.occupancy:.5f}",
-        nodule.mask_source,
-        nodule.split,
+        f"{nodule['occupancy']:.5f}",
+        nodule["mask_source"],
+        nodule.get("split", ""),
         shard,
         row,
     )

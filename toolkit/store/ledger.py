@@ -138,7 +138,7 @@ def render_csv(store: Path, shards: Sequence[str]) -> bytes:
     table.writerow(CSV_COLUMNS)
     index = 0
     for shard in shards:
-        for row, nodule in enumerate(nodules_of(read_ledger(store, shard))):
-            table.writerow(csv_line(index, nodule, shard, row))
-            index += 1
+        nodules = [nodule for entry in read_ledger(store, shard) for nodule in entry.nodules]
+        table.writerows(csv_line(index + row, nodule, shard, row) for row, nodule in enumerate(nodules))
+        index += len(nodules)
     return text.getvalue().encode()

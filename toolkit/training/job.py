@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from toolkit.errors import Problem, ToolkitError, UsageError
 from toolkit.loading.open import open_loader
-from toolkit.loading.plan import Plan, cores
+from toolkit.loading.plan import Plan
 from toolkit.loading.sampler import BalancedSampler, ShuffledSampler
+from toolkit.memory import cores
 from toolkit.store import Store
 from toolkit.training.balance import Balancing
 from toolkit.training.config import TrainConfig
