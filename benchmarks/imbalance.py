@@ -19,7 +19,8 @@ from benchmarks.imbalance_scores import Outcome, differences, estimates, table
 from benchmarks.imbalance_store import imbalanced_store, phantom_store
 from toolkit.bench import record
 from toolkit.evaluation.predictions import read_predictions
-from toolkit.loading.split import Partition, count, holdout
+from toolkit.loading.numbered import count
+from toolkit.loading.split import Partition, holdout
 from toolkit.loading.split_file import read_split, write_split
 from toolkit.store import Store
 

@@ -84,7 +84,9 @@ def test_a_finished_store_is_found_finished(works) -> None:
 def test_the_fit_tells_powers_apart(power: float, fast: bool) -> None:
     rng = np.random.default_rng(0)
     runs = [
-        Measured("s", n, 0, 1e-6 * n**power * math.log2(n) ** (power == 1) * rng.uniform(0.9, 1.1), 0, {})
+        Measured(
+            "resume", n, 0, 1e-6 * n**power * math.log2(n) ** (power == 1) * rng.uniform(0.9, 1.1), 0, {}
+        )
         for n in (100_000, 300_000, 1_000_000)
     ]
     found = grown(runs)

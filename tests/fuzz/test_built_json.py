@@ -117,8 +117,6 @@ def test_lines_of_a_ledger(store, data):
         assert {name: said[name] for name in names if name in value} == {
             n: value[n] for n in names if n in value
         }
-        assert nodule.label is None or 0 <= nodule.label <= 1
-        assert 0 <= nodule.occupancy <= 1
         assert (nodule.diameter_mm or 0) >= 0
         assert (nodule.volume_mm3 or 0) >= 0
 

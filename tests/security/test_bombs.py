@@ -194,7 +194,7 @@ def long_file(folder: Path) -> None:
 
 
 def field(folder: Path) -> None:
-    (folder / "cases.csv").write_text("case_id,image\n" + "a" * (1 << 20))
+    (folder / "cases.csv").write_text("case_id,patient_id,image\n" + "a" * (1 << 20))
 
 
 def last(folder: Path, data: bytes) -> None:

@@ -42,9 +42,8 @@ def check_entry(value: Mapping[str, Any], path: Path) -> None:
             numbers += (x, y, z, occupancy, nodule.get("readers", 0))
             numbers += nodule.get("facts", {}).values()
             numbers += [number for number in others if number is not None]
-            label, diameter_mm, volume_mm3, _ = others
-            sound = 0 <= occupancy <= 1 and 0 <= (label or 0) <= 1
-            if not sound or (diameter_mm or 0) < 0 or (volume_mm3 or 0) < 0:
+            _, diameter_mm, volume_mm3, _ = others  # what a label may be is the training's question
+            if (diameter_mm or 0) < 0 or (volume_mm3 or 0) < 0:
                 raise ValueError
         if not (min(numbers) > -_MOST and max(numbers) < _MOST and not isnan(sum(numbers))):
             raise ValueError
