@@ -134,22 +134,26 @@ def _vector(network: nn.Module, image: Tensor, amp: torch.dtype) -> tuple[Tensor
     return output.detach(), torch.cat(grads)
 
 
-def test_on_a_cpu_short_types_narrow_blocks_and_single_voxels_go_the_plain_way() -> None:
+def test_on_a_cpu_threads_short_types_narrow_blocks_and_single_voxels_go_the_plain_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Outputs to the bit; where the fast way is taken, last bits differ."""
     wide: Mapping[str, Any] = {**TINY, "growth": 32, "bn_size": 4}
     equal = {}
-    for name, options, amp, size in (
-        ("wide", wide, "float32", 16),
-        ("narrow", TINY, "float32", 16),
-        ("short", wide, "bfloat16", 16),
-        ("single", {**wide, "blocks": (2,)}, "float32", 4),
+    for name, options, amp, size, threads in (
+        ("wide", wide, "float32", 16, 1),
+        ("threads", wide, "float32", 16, 2),
+        ("narrow", TINY, "float32", 16, 1),
+        ("short", wide, "bfloat16", 16, 1),
+        ("single", {**wide, "blocks": (2,)}, "float32", 4, 1),
     ):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         plain, fast = DenseNet(1, **options), FastDenseNet(1, **options)
         fast.load_state_dict(plain.state_dict())
         image = torch.rand(2, 1, size, size, size, generator=torch.Generator().manual_seed(1))
         one, other = (_vector(each.train(), image, getattr(torch, amp))[0] for each in (plain, fast))
         equal[name] = torch.equal(one, other)
-    assert equal == {"wide": False, "narrow": True, "short": True, "single": True}
+    assert equal == {"wide": False, "threads": True, "narrow": True, "short": True, "single": True}
 
 
 def test_one_voxel_of_one_sample_is_refused_in_training() -> None:
