@@ -5,6 +5,9 @@ to even bricks whose matrix has no off-diagonal entry (axial scans). All start f
 so a voxel that one of them leaves unwritten shows.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,3 +87,31 @@ def test_without_a_mask_its_voxels_are_not_read():
     packed.mask[:] = 1
     for _, occupancy in both(_compiled.extract_rows, packed, 0, 8):
         assert not occupancy.any()
+
+
+BEHIND = """
+import ctypes, mmap
+import numpy as np
+from dataclasses import replace
+from kernels import extract, pack
+from tests.kernels.batches import brick
+
+source = brick((7, 8, 9), 13, shift=(3, 3, 3), ratio=(0.5, 0.5, 0.5), degrees=(9, 5, 3))  # past a corner
+packed = pack([source], 13)
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+hu = np.frombuffer(pages, np.int16, packed.hu.size, mmap.PAGESIZE - packed.hu.nbytes)
+hu[:] = packed.hu
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+shown, expected = extract(replace(packed, hu=hu), 13)[0], extract(packed, 13)[0]
+assert (shown == expected).all()
+print("whole", flush=True)
+__import__("os")._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect by way of libc")
+def test_nothing_is_read_behind_the_last_voxel():
+    """The page behind it may not be touched: a pair loaded across the end would end the process."""
+    ended = subprocess.run([sys.executable, "-c", BEHIND], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "whole"), ended.stderr
