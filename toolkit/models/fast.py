@@ -79,12 +79,13 @@ def _pays(x: Tensor, dtype: torch.dtype, width: int) -> bool:
 
     On a CPU it is in float32 on one thread with bottlenecks of 128 channels and more, and maps of more than a
     voxel; in bfloat16, and on more threads, torch's own convolutions and norms are faster (benchmarks/LOG.md,
-    2026-11-30). In float64, which nobody trains in, it always is: that is what proves it.
+    2026-11-30). A compiled step cannot ask for threads, and was not measured. In float64, which nobody trains
+    in, it always is: that is what proves it.
     """
     if not x.is_cpu or dtype == torch.float64:
         return True
     fits = width >= 128 and x.shape[2:].numel() > 1 and dtype == torch.float32
-    return fits and (torch.compiler.is_compiling() or torch.get_num_threads() == 1)  # Dynamo knows no threads
+    return fits and (torch.compiler.is_compiling() or torch.get_num_threads() == 1)
 
 
 def _alike(norms: Sequence[nn.BatchNorm3d]) -> bool:

@@ -1,7 +1,6 @@
 """Weights as bytes of safetensors, and the network that they fit."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -57,20 +56,28 @@ def built(file: ModelFile, state: Mapping[str, Tensor], path: Path) -> nn.Module
         stem_stride=architecture.get("stem_stride", 2),
         measured=file.input.measured,
     )
-    # takes no memory before its weights are known to fit, whatever sizes the file names
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"), suppress(*(() if name in SIZES else (NotImplementedError, RuntimeError))):
-            network = make()
-            misfit = first_misfit(network.state_dict(), state)
-            if misfit:
-                refuse(path, "weights do not fit the model", *misfit, code="E-MODEL-003")
+        try:
+            with torch.device(
+                "meta"
+            ):  # no memory before weights are known to fit, whatever sizes the file names
+                network = make()
+        except (NotImplementedError, RuntimeError):  # not every network can be built without memory
+            if name in SIZES:
+                raise
+        else:
+            _check_fit(network, state, path)
         if name not in SIZES:  # others may hold what their state does not say
             network = make()
+            _check_fit(network, state, path)
+    network.load_state_dict(dict(state), assign=True)
+    return network.eval()
+
+
+def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     misfit = first_misfit(network.state_dict(), state)
     if misfit:
         refuse(path, "weights do not fit the model", *misfit, code="E-MODEL-003")
-    network.load_state_dict(dict(state), assign=True)
-    return network.eval()
 
 
 def first_misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[str, str] | None:
