@@ -64,7 +64,8 @@ def _fuzz(rows: Sequence[Row]) -> list[str]:
 def _lost(last: Mapping[str, Row]) -> str:
     died = {name: row["died"] for name, row in last.items() if row.get("died")}
     other = {
-        name: [f for f in row["found"] if f != "the process ended with -6"] for name, row in last.items()
+        name: [f for f in row["found"] if not (row.get("died") and f == "the process ended with -6")]
+        for name, row in last.items()
     }
     if open_ := {name: found for name, found in other.items() if found}:
         return f"open: {json.dumps(open_)}"

@@ -20,7 +20,7 @@ from tests.faults.harness import LOSSES, Files, Job, Tally, reference, try_seed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "reliability_faults.jsonl"
 KINDS = ("faults", "ends", "power", "flips")
-SEEDS_TO_NOTICE = 250
+SEEDS_TO_NOTICE = 250  # a child's exit code holds no more
 JOBS = {"preprocess": jobs.preprocessing, "index": jobs.indexing, "training": jobs.training}
 
 
