@@ -13,7 +13,8 @@ from toolkit.archive.cases import series_case
 from toolkit.archive.dicom_fields import EXPLICIT_LITTLE, SliceFile, SliceHeader
 from toolkit.archive.entries import FileEntry, kept
 from toolkit.archive.index_cache import IndexCache
-from toolkit.archive.series import Series
+from toolkit.archive.packed import PackedSlices
+from toolkit.archive.series import series_of
 from toolkit.archive.slice_checks import CT_IMAGE
 from toolkit.preprocess.identity import IdKey
 from toolkit.preprocess.plan import Settings, case_key, extend_plan, write_plan
@@ -149,7 +150,7 @@ def _cases(work: Path, series: int, slices: int) -> Iterator[Case]:
         headers = (_header(number, k, slices) for k in range(slices))
         files = tuple(SliceFile(f"{folder}/1-{k + 1:03d}.dcm", 0, 0, h) for k, h in enumerate(headers))
         uid = files[0].header.series_uid
-        yield series_case(Series(uid, uid, files), (), SETTINGS.rules)
+        yield series_case(series_of(uid, uid, PackedSlices(files), files), (), SETTINGS.rules)
 
 
 class _Template:

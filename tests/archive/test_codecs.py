@@ -221,7 +221,7 @@ def test_what_no_decoder_reads_is_refused_by_name(syntax, streams):
 def test_a_single_slice_still_gets_a_decode_outcome(streams):
     file = slice_file(streams[JPEGLSLossless])
     judged = judge_case(
-        (Case("a", "b", "c", None, unopened=SeriesFiles((file,), SeriesRules())), 3.0, RegionRule())
+        (Case("a", "b", "c", None, unopened=SeriesFiles("1.2", (file,), SeriesRules())), 3.0, RegionRule())
     )
     assert judged.case.problem.code == "E-GEO-001"
     assert judged.files == ((file.path, None),)

@@ -114,7 +114,7 @@ def test_note_of_unnamed_padding():
 
 def judged(folder):
     source = series_of(folder)
-    case = Case("a", "b", str(folder), None, unopened=SeriesFiles(source.files, SeriesRules()))
+    case = Case("a", "b", str(folder), None, unopened=SeriesFiles("1.2", source.files, SeriesRules()))
     return judge_case((case, 3.0, RegionRule()))
 
 
@@ -135,7 +135,7 @@ def test_a_slice_that_cannot_be_decoded_refuses_its_case_by_name(tmp_path):
     paths = simple_series(tmp_path)
     series = series_of(tmp_path)
     paths[3].write_bytes(paths[3].read_bytes()[:-10])
-    case = Case("a", "b", "c", None, unopened=SeriesFiles(series.files, SeriesRules()))
+    case = Case("a", "b", "c", None, unopened=SeriesFiles("1.2", series.files, SeriesRules()))
     found = judge_case((case, 3.0, RegionRule()))
     assert found.case.problem.code == "E-FILE-006"
     assert found.nodules is None

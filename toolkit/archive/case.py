@@ -154,7 +154,7 @@ class MaskFile:
     names: Mapping[int, str] = field(default_factory=dict)
     labels: Mapping[int, float] = field(default_factory=dict)
     regions: tuple[NamedRegion, ...] = ()
-    slices: tuple[SliceFile, ...] = ()
+    slices: Sequence[SliceFile] = ()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from toolkit.errors import Problem
 def series_case(series: Series, masks: Iterable[tuple[MaskFile, str]], rules: SeriesRules) -> Case:
     """Return the case of one DICOM series with its masks, each with the digest of its content, not opened."""
     masks = sorted(masks, key=lambda found: found[0].path)
-    files = series.files
+    files = tuple(series.files)
     by_path = {f.path: f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files}
     patients = sorted({f.header.patient_id for f in files})
     case = Case(
@@ -27,7 +27,7 @@ def series_case(series: Series, masks: Iterable[tuple[MaskFile, str]], rules: Se
         patient_id=patients[0] or files[0].header.study_uid or series.uid,
         image=os.path.commonpath({os.path.dirname(path) for path in by_path}),  # noqa: PTH120
         source=None,
-        unopened=SeriesFiles(files, rules),
+        unopened=SeriesFiles(series.uid, series.files, rules),
         masks=tuple(mask for mask, _ in masks),
         digest=digest_of([*sorted(by_path.values()), *(digest for _, digest in masks)]),
         notes=series.notes,
@@ -71,4 +71,4 @@ def mask_digest(path: Path, entry: FileEntry) -> str:
 
 def series_uid(case: Case) -> str:
     """Return the SeriesInstanceUID of a DICOM case, an empty text for others."""
-    return case.unopened.files[0].header.series_uid if isinstance(case.unopened, SeriesFiles) else ""
+    return case.unopened.uid if isinstance(case.unopened, SeriesFiles) else ""

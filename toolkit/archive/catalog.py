@@ -1,20 +1,21 @@
 """The way in: an archive, with or without a manifest, as cases."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from toolkit.archive.case import Case, opened
 from toolkit.archive.cases import digest_of, series_uid
-from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
+from toolkit.archive.dicom_series import DicomSeries, SeriesFiles, SeriesRules
 from toolkit.archive.discover import Discovery, discover
 from toolkit.archive.entries import FileEntry, kept
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import read_manifest
 from toolkit.archive.named import Tree, folders_of, manifest_case
+from toolkit.archive.packed import PackedSlices
 from toolkit.archive.scan import FolderTask, recall_folder, scan_folder, walk
 from toolkit.errors import NothingFoundError, Problem, UsageError
 
@@ -80,7 +81,7 @@ def catalog(
     if series_uids:
         found = Discovery(_chosen(found.cases, series_uids))
     if open_cases:
-        found = replace(found, cases=tuple(map(opened, found.cases)))
+        found = replace(found, cases=tuple(map(_opened, found.cases)))
     return found
 
 
@@ -89,13 +90,24 @@ def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCa
     if manifest is not None:
         rows = read_manifest(manifest)
         roots = (root.resolve(), manifest.resolve().parent)
-        folders = _followed(_scan_all(folders_of(rows, roots), roots, cache, scan), refused)
-        tree = Tree(folders)
+        tree = Tree(_followed(_scanned(folders_of(rows, roots), roots, cache, scan), refused))
         cases = [manifest_case(found, tree, roots, rules) for found in rows.values()]
-        return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
-    folders = _followed(_scan_all(walk(root, refused), (root.resolve(),), cache, scan), refused)
-    found = discover(root, _drained(folders), rules)
-    return Discovery(found.cases, (*refused, *found.refused), found.ignored)
+        return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), _by_file(refused))
+    folders = _followed(_scanned(walk(root, refused), (root.resolve(),), cache, scan), refused)
+    found = discover(root, folders, rules)
+    return Discovery(found.cases, _by_file((*refused, *found.refused)), found.ignored)
+
+
+def _by_file(refused: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(refused, key=lambda problem: problem.files))
+
+
+def _opened(case: Case) -> Case:
+    """Return a case with its scan judged, its slices packed again."""
+    case = opened(case)
+    if isinstance(case.source, DicomSeries):
+        return replace(case, source=replace(case.source, files=PackedSlices(case.source.files)))
+    return case
 
 
 def _chosen(cases: Iterable[Case], series_uids: Sequence[str]) -> tuple[Case, ...]:
@@ -155,43 +167,34 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _scan_all(
+def _scanned(
     folders: Iterable[Path], roots: tuple[Path, ...], cache: IndexCache, scan: Scan
-) -> dict[Path, list[FileEntry]]:
-    """Return the entries of every folder, from the index where it knows the folder as it is."""
-    entries: dict[Path, list[FileEntry]] = {}
+) -> Iterator[tuple[Path, list[FileEntry]]]:
+    """Yield every folder with its entries: first those that the index knows as they are, then the others."""
     new: list[FolderTask] = []
     for folder in folders:
         known = cache.get("folder", str(folder))
         task = FolderTask(str(folder), known or (), roots)
         recalled = None if known is None else recall_folder(task)
-        entries[folder] = []
         if recalled is None:
             new.append(task)
             continue
-        entries[folder], changed = recalled
+        entries, changed = recalled
         if changed:
-            cache.put("folder", str(folder), kept(entries[folder]))
-    for name, found, _ in scan(new):
-        entries[Path(name)] = found
-        cache.put("folder", name, kept(found))
+            cache.put("folder", str(folder), kept(entries))
+        yield folder, entries
+    for name, entries, _ in scan(new):
+        cache.put("folder", name, kept(entries))
+        yield Path(name), entries
     cache.commit()
-    return entries
-
-
-def _drained(folders: dict[Path, list[FileEntry]]) -> Iterator[tuple[Path, list[FileEntry]]]:
-    """Yield folders with their entries and let go of them: cases keep what they need."""
-    for folder in [*folders]:
-        yield folder, folders.pop(folder)
 
 
 def _followed(
-    folders: Mapping[Path, Sequence[FileEntry]], refused: list[Problem]
-) -> dict[Path, list[FileEntry]]:
+    folders: Iterable[tuple[Path, Sequence[FileEntry]]], refused: list[Problem]
+) -> Iterator[tuple[Path, list[FileEntry]]]:
     """Replace links by what they lead to; those that leave the archive are added to `refused`."""
-    entries: dict[Path, list[FileEntry]] = {}
-    for folder, found in folders.items():
-        entries[folder] = []
+    for folder, found in folders:
+        entries = []
         for entry in found:
             if entry.kind == "link":
                 _, kind, facts = entry.facts
@@ -200,5 +203,5 @@ def _followed(
                     refused.append(Problem("E-FILE-004", what, files=(path,)))
                     continue
                 entry = entry._replace(kind=kind, facts=facts)
-            entries[folder].append(entry)
-    return entries
+            entries.append(entry)
+        yield folder, entries

@@ -50,7 +50,7 @@ class DicomSeries:
         From the native to the canonical order of `geometry`.
     """
 
-    files: tuple[SliceFile, ...]
+    files: Sequence[SliceFile]
     rules: tuple[HuRule, ...]
     native: Geometry
     geometry: Geometry
@@ -89,7 +89,8 @@ class DicomSeries:
 class SeriesFiles:
     """The slices of a series, not yet judged; an `Unopened` scan."""
 
-    files: tuple[SliceFile, ...]
+    uid: str
+    files: Sequence[SliceFile]
     rules: SeriesRules
 
     def open(self) -> tuple[DicomSeries, tuple[Problem, ...]]:
@@ -108,6 +109,7 @@ def build_series(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomS
 
 
 def _build(files: Sequence[SliceFile], rules: SeriesRules) -> tuple[DicomSeries, tuple[Problem, ...]]:
+    files = tuple(files)
     for file in files:
         check_slice(file)
     files = sorted(files, key=_order)  # names mean nothing

@@ -13,7 +13,7 @@ from toolkit.archive.entries import FileEntry
 from toolkit.archive.joins import join_objects, positions, volume_cases, with_positions
 from toolkit.archive.names import LUNG_MASK_FOLDERS, volume_suffix
 from toolkit.archive.scan import problem
-from toolkit.archive.series import Slices, all_series
+from toolkit.archive.series import SLICE_KINDS, Slices, all_series
 from toolkit.errors import Problem
 
 
@@ -39,7 +39,7 @@ class Discovery:
 def discover(
     root: Path, folders: Iterable[tuple[Path, Sequence[FileEntry]]], rules: SeriesRules
 ) -> Discovery:
-    """Make cases of the scanned folders of an archive.
+    """Make cases of the scanned folders of an archive; the order in which they come means nothing.
 
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series UID,
     DICOM Segmentation and RT Structure Set by the series or the images that they reference. A volume
@@ -57,11 +57,12 @@ def discover(
     tables: dict[str, list[tuple[str, FileEntry]]] = {"annotations": [], "candidates": []}
     for folder, entries in folders:
         base = str(folder)  # a Path for every slice of an archive would take a third of this pass
+        slices.add_folder(base, entries)
         for entry in entries:
+            if entry.kind in SLICE_KINDS:
+                continue
             path = os.path.join(base, entry.name)  # noqa: PTH118
-            if entry.kind in ("dicom", "frames", "broken"):
-                slices.add(path, entry)
-            elif entry.kind == "lidc":
+            if entry.kind == "lidc":
                 readings[entry.facts[0]].append((MaskFile(path, "lidc"), entry.facts[1]))
             elif entry.kind in ("seg", "rtstruct"):
                 objects.append((Path(path), entry))
@@ -75,21 +76,22 @@ def discover(
                 refused.append(problem(entry.facts))
             else:
                 ignored["other files"].append(path)
+    volumes = dict(sorted(volumes.items()))
     _drop_data_files(volumes, ignored)
     found, unread = all_series(slices, rules)
     refused += unread
-    for path, what in slices.other:
+    for path, what in sorted(slices.other):
         if path not in ignored[what][-1:]:  # of a multi-frame file, every frame
             ignored[what].append(path)
     ignored["LIDC readings of absent series"] = [
         mask.path for uid, files in readings.items() if uid not in slices.by_uid for mask, _ in files
     ]
-    for uid, mask, digest in join_objects(objects, slices.by_uid, refused):
+    for uid, mask, digest in join_objects(sorted(objects), slices, refused):
         readings[uid].append((mask, digest))
     cases = [series_case(series, readings.get(series.uid, ()), rules) for series in found]
     cases += volume_cases(root, volumes, refused)
     cases = _with_tables(cases, tables, ignored)
-    plain = {what: tuple(paths) for what, paths in ignored.items() if paths}
+    plain = {what: tuple(sorted(paths)) for what, paths in sorted(ignored.items()) if paths}
     return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused), plain)
 
 
@@ -97,7 +99,7 @@ def _with_tables(
     cases: list[Case], tables: Mapping[str, list[tuple[str, FileEntry]]], ignored: dict[str, list[str]]
 ) -> list[Case]:
     """Give cases the positions of LUNA16's tables: annotations, or candidates where there are none."""
-    rows = positions(tables["annotations"] or tables["candidates"])
+    rows = positions(sorted(tables["annotations"] or tables["candidates"]))
     if tables["annotations"]:
         for path, _ in tables["candidates"]:
             ignored["candidates beside annotations (they have no diameter and no malignancy)"].append(path)

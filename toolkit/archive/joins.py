@@ -7,31 +7,27 @@ from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.cases import digest_of, mask_digest, series_uid, volume_case
-from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.entries import FileEntry
 from toolkit.archive.luna16 import LunaRow, points_of
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
 from toolkit.archive.scan import mask_head
+from toolkit.archive.series import Slices
 from toolkit.errors import Problem
 
 
 def join_objects(
-    objects: Iterable[tuple[Path, FileEntry]],
-    series: Mapping[str, Sequence[SliceFile]],
-    refused: list[Problem],
+    objects: Iterable[tuple[Path, FileEntry]], slices: Slices, refused: list[Problem]
 ) -> Iterator[tuple[str, MaskFile, str]]:
     """Yield the series that each DICOM mask object belongs to, the mask, and the digest of its content.
 
     It is the series that the object names, else the one that holds the images that it references. None
     of them here is E-MASK-002, several are E-MASK-005, added to `refused`.
     """
-    owner: dict[str, str] = {}
-    for path, entry in objects:
-        head = mask_head(entry.facts)
-        if not head.series_uids and not owner:
-            owner = {f.header.sop_uid: uid for uid, files in series.items() for f in files}
+    heads = [(path, entry, mask_head(entry.facts)) for path, entry in objects]
+    owner = slices.owners({uid for *_, head in heads if not head.series_uids for uid in head.sop_uids})
+    for path, entry, head in heads:
         named = head.series_uids or {owner[uid] for uid in head.sop_uids if uid in owner}
-        here = [uid for uid in named if uid in series]
+        here = [uid for uid in named if uid in slices.by_uid]
         action = "File skipped; name its image in a manifest (--cases)"
         if len(here) == 1:
             mask = MaskFile(str(path), "seg" if entry.kind == "seg" else "rtstruct", regions=head.regions)

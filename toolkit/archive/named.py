@@ -2,20 +2,24 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from toolkit.archive.case import Case, MaskFile, MaskKind, Point
 from toolkit.archive.cases import digest_of, mask_digest, series_case, volume_case
 from toolkit.archive.dicom_series import SeriesRules
-from toolkit.archive.entries import FileEntry
+from toolkit.archive.entries import FileEntry, packed_entries, unpacked_entries
 from toolkit.archive.manifest import Row
 from toolkit.archive.names import volume_suffix
 from toolkit.archive.scan import broken, content_digest, mask_head, problem, walk
 from toolkit.archive.series import Series, Slices, all_series
 from toolkit.errors import InputError, Problem
+
+FOLDERS = 16
+"""Whose entries are kept unpacked: images and masks may lie in several folders, with all cases in each."""
 
 
 def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[Path]:
@@ -35,18 +39,17 @@ def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> li
 class Tree:
     """The scanned folders of a manifest: files and series are found without going through all of them."""
 
-    def __init__(self, folders: Mapping[Path, Sequence[FileEntry]]) -> None:
-        self._folders, self._order = folders, sorted(folders)
-        self._names: dict[Path, dict[str, FileEntry]] = {}
+    def __init__(self, folders: Iterable[tuple[Path, Sequence[FileEntry]]]) -> None:
+        self._folders = {folder: packed_entries(entries) for folder, entries in folders}
+        self._order = sorted(self._folders)
+        self._entries = lru_cache(FOLDERS)(self._unpacked)
         self._last: tuple[tuple[Path, SeriesRules] | None, dict[str, Series]] = (None, {})
 
     def entry(self, path: Path) -> FileEntry:
         """Return what a file that a manifest names is; raises `InputError` E-FILE-003."""
-        folder = path.parent
-        if folder not in self._names:
-            self._names[folder] = {entry.name: entry for entry in self._folders.get(folder, ())}
-        if path.name in self._names[folder]:
-            return self._names[folder][path.name]
+        entry = self._entries(path.parent).get(path.name)
+        if entry is not None:
+            return entry
         what, action = (
             "not a file that is read",
             "Case skipped; a folder is no mask, and hidden files are not read",
@@ -62,11 +65,13 @@ class Tree:
                 folder = self._order[place]
                 if not folder.is_relative_to(inside):
                     break  # paths sort by their parts: what lies in a folder follows it
-                for entry in self._folders[folder]:
-                    if entry.kind in ("dicom", "frames", "broken"):
-                        slices.add(str(folder / entry.name), entry)
+                slices.add_folder(str(folder), self._entries(folder).values())
             self._last = (inside, rules), {one.name: one for one in all_series(slices, rules)[0]}
         return self._last[1]
+
+    def _unpacked(self, folder: Path) -> dict[str, FileEntry]:
+        data = self._folders.get(folder)
+        return {} if data is None else {entry.name: entry for entry in unpacked_entries(data)}
 
 
 def manifest_case(

@@ -1,6 +1,7 @@
 """What became of every file of an archive: no file goes without a word."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from toolkit.archive.case import Case
@@ -18,6 +19,20 @@ class FileOutcome(NamedTuple):
     outcome: Outcome
     code: str
     why: str
+
+
+@dataclass(frozen=True)
+class UnreadFiles:
+    """The outcomes of the files that were not simply read; made anew whenever they are gone through.
+
+    A note on a scan is one on each of its slices, so there may be as many as files.
+    """
+
+    found: Discovery = field(default_factory=lambda: Discovery(()))
+    failures: Mapping[str, Problem] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[FileOutcome]:
+        return (o for o in outcomes(self.found, self.failures) if o.outcome != "read")
 
 
 def outcomes(found: Discovery, failures: Mapping[str, Problem] | None = None) -> Iterator[FileOutcome]:

@@ -2,14 +2,17 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from pathlib import Path
 
 from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import MIN_SLICES, SeriesRules, build_series
 from toolkit.archive.entries import FileEntry, frame_headers, slice_header
 from toolkit.archive.files import shown
 from toolkit.archive.multi_frame import MULTI_FRAME_CT
+from toolkit.archive.packed import PackedSlices
 from toolkit.archive.scan import broken
 from toolkit.archive.slice_checks import CT_IMAGE
 from toolkit.errors import InputError, Problem
@@ -48,27 +51,62 @@ class Series:
     ----------
     name
         The series UID, with what tells its parts apart where one series holds several volumes.
+    study
+        UID of the study, and patient id, of the first slice.
+    kernel
+        As the first slice has it.
+    z_mm
+        Least and largest z (LPS) of its slices; None where fewer than a volume needs have a position.
     problem
         Why it must not be read, whatever its slices say.
     """
 
     name: str
     uid: str
-    files: tuple[SliceFile, ...]
+    files: PackedSlices
+    study: tuple[str, str] = ("", "")
+    kernel: str = ""
+    z_mm: tuple[float, float] | None = None
     notes: tuple[Problem, ...] = ()
     problem: Problem | None = None
 
 
+SLICE_KINDS = ("dicom", "frames", "broken")
+
+
 @dataclass
 class Slices:
-    """The CT slices of some folders by series UID, what cannot be read, and what is something else."""
+    """The CT slices of some folders by series UID, what cannot be read, and what is something else.
 
-    by_uid: dict[str, list[SliceFile]] = field(default_factory=lambda: defaultdict(list))
+    Folders may come in any order.
+    """
+
+    by_uid: dict[str, list[tuple[str, PackedSlices]]] = field(default_factory=lambda: defaultdict(list))
     unread: list[tuple[str, str, Problem]] = field(default_factory=list)
     other: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, path: str, entry: FileEntry) -> None:
-        """Take a scanned DICOM file: kinds ``dicom``, ``frames`` and ``broken``."""
+    def add_folder(self, folder: str, entries: Iterable[FileEntry]) -> None:
+        """Take what is DICOM of the scanned files of a folder: `SLICE_KINDS`."""
+        here: dict[str, list[SliceFile]] = defaultdict(list)
+        for entry in entries:
+            if entry.kind in SLICE_KINDS:
+                self._add(os.path.join(folder, entry.name), entry, here)  # noqa: PTH118
+        for uid, files in here.items():
+            self.by_uid[uid].append((folder, PackedSlices(files)))
+
+    def files_of(self, uid: str) -> PackedSlices:
+        """Return the slices of a series, in the order of their folders."""
+        found = sorted(self.by_uid[uid], key=lambda part: Path(part[0]))
+        return PackedSlices.joined(files for _, files in found)
+
+    def owners(self, sop_uids: set[str]) -> dict[str, str]:
+        """Return the series of those of some images that are here."""
+        if not sop_uids:
+            return {}
+        of_all = ((f.header.sop_uid, uid) for uid in sorted(self.by_uid) for f in self.files_of(uid))
+        return {image: uid for image, uid in of_all if image in sop_uids}
+
+    def _add(self, path: str, entry: FileEntry, here: dict[str, list[SliceFile]]) -> None:
         if entry.kind == "broken":
             uid, problem = broken(entry.facts)
             self.unread.append((path, uid, problem))
@@ -89,7 +127,7 @@ class Slices:
                 problem = Problem("E-DCM-002", what, measured, "", "File skipped", (path,))
                 self.unread.append((path, "", problem))
             else:
-                self.by_uid[header.series_uid].append(file)
+                here[header.series_uid].append(file)
 
 
 MULTI_FRAME = "multi-frame CT of another class"
@@ -108,13 +146,13 @@ def not_a_slice(file: SliceFile) -> str:
 
 def all_series(slices: Slices, rules: SeriesRules) -> tuple[list[Series], list[Problem]]:
     """Return the series of some folders, and the problems of files that belong to none of them."""
-    found = [part for uid, files in slices.by_uid.items() for part in _split(uid, tuple(files), rules)]
+    found = [part for uid in slices.by_uid for part in _split(uid, slices.files_of(uid), rules)]
     refused = []
     of_uid: dict[str, list[int]] = defaultdict(list)
     for k, series in enumerate(found if slices.unread else ()):
         of_uid[series.uid].append(k)
     in_folder = _by_folder(found) if any(not uid for _, uid, _ in slices.unread) else {}
-    for path, uid, problem in slices.unread:
+    for path, uid, problem in sorted(slices.unread, key=itemgetter(0)):
         owners = of_uid.get(uid, []) if uid else in_folder.get(os.path.dirname(path), [])  # noqa: PTH120
         certain = uid or len({found[k].uid for k in owners}) == 1
         for k in owners:
@@ -160,14 +198,25 @@ def _noted(series: Series, path: str) -> Series:
     return replace(series, notes=(*series.notes, Problem("W-DCM-006", what, "", "", action, (path,))))
 
 
-def _split(uid: str, files: tuple[SliceFile, ...], rules: SeriesRules) -> list[Series]:
+def series_of(
+    name: str, uid: str, packed: PackedSlices, files: Sequence[SliceFile], notes: tuple[Problem, ...] = ()
+) -> Series:
+    """Return a series of its slices, packed and as they are."""
+    first = files[0].header
+    z = [file.header.position[2] for file in files if len(file.header.position) == 3]
+    z_mm = (min(z), max(z)) if len(z) >= MIN_SLICES else None
+    return Series(name, uid, packed, (first.study_uid, first.patient_id), first.kernel, z_mm, notes)
+
+
+def _split(uid: str, packed: PackedSlices, rules: SeriesRules) -> list[Series]:
     """Return one series, or several where slices share their places and the header tells them apart.
 
     A series is split only if each part is a sound volume by itself; otherwise it is left to be refused.
     """
+    files = tuple(packed)
     own = {(f.header.sop_uid, f.header.frame): f for f in files}
     if len({f.header.position for f in own.values()}) == len(own):
-        return [Series(uid, uid, files)]
+        return [series_of(uid, uid, packed, files)]
     for fields in _SPLITS:
         parts: dict[tuple[object, ...], list[SliceFile]] = defaultdict(list)
         for file in files:
@@ -177,10 +226,10 @@ def _split(uid: str, files: tuple[SliceFile, ...], rules: SeriesRules) -> list[S
         measured = f"{len(parts)} volumes by " + " and ".join(fields)
         note = Problem("W-DCM-005", "series split", measured, "1", "Each is a case of its own")
         return [
-            Series(f"{uid}#{label}", uid, tuple(parts[key]), (note,))
+            series_of(f"{uid}#{label}", uid, PackedSlices(parts[key]), parts[key], (note,))
             for label, key in _labels(list(parts)).items()
         ]
-    return [Series(uid, uid, files)]
+    return [series_of(uid, uid, packed, files)]
 
 
 def _sound(files: Sequence[SliceFile], rules: SeriesRules) -> bool:
@@ -204,10 +253,8 @@ def _with_siblings(found: Sequence[Series]) -> list[Series]:
     """Note series of one study that show the same part of the patient: a person should choose."""
     studies: dict[tuple[str, str], list[tuple[Series, float, float]]] = defaultdict(list)
     for series in found:
-        first = series.files[0].header
-        z = [file.header.position[2] for file in series.files if len(file.header.position) == 3]
-        if first.study_uid and len(z) >= MIN_SLICES and series.problem is None:
-            studies[first.study_uid, first.patient_id].append((series, min(z), max(z)))
+        if series.study[0] and series.z_mm is not None and series.problem is None:
+            studies[series.study].append((series, *series.z_mm))
     notes: dict[str, Problem] = {}
     for members in studies.values():
         for series, low, high in members:
@@ -224,7 +271,7 @@ def _with_siblings(found: Sequence[Series]) -> list[Series]:
 
 def _sibling_note(series: Series, others: Sequence[Series]) -> Problem:
     def told(one: Series) -> str:
-        kernel = shown(one.files[0].header.kernel)
+        kernel = shown(one.kernel)
         return f"{len(one.files)} slices" + (f" by {kernel}" if kernel else "")
 
     measured = f"{told(series)} here, " + ", ".join(map(told, others[:3])) + " there"

@@ -1,6 +1,6 @@
 """A call of ``toolkit preprocess``, the work that follows from it, and what became of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -106,7 +106,7 @@ class Summary:
     failures: Sequence[tuple[str, Problem]] = ()
     files: Sequence[Problem] = ()
     ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    outcomes: Sequence[FileOutcome] = ()
+    outcomes: Iterable[FileOutcome] = ()
     empties: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     bytes_read: int = 0

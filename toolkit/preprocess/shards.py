@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from toolkit.archive.case import Case
 from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import SeriesFiles
+from toolkit.archive.packed import PackedSlices
 from toolkit.device import resolve
 from toolkit.errors import Problem, ToolkitError, UsageError
 from toolkit.memory import cores
@@ -118,8 +119,9 @@ def veiled(task: Task) -> Task:
     return replace(task, case=replace(case, case_id="", patient_id="", unopened=scan, masks=masks))
 
 
-def _veiled_files(files: tuple[SliceFile, ...]) -> tuple[SliceFile, ...]:
-    return tuple(file._replace(header=file.header._replace(patient_id="", study_uid="")) for file in files)
+def _veiled_files(files: Sequence[SliceFile]) -> PackedSlices:
+    headers = (file.header._replace(patient_id="", study_uid="") for file in files)
+    return PackedSlices([file._replace(header=bare) for file, bare in zip(files, headers, strict=True)])
 
 
 def look(device: str) -> tuple[dict[str, str], str]:

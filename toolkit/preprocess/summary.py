@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from toolkit.archive.case import Case
 from toolkit.archive.discover import Discovery
-from toolkit.archive.outcomes import outcomes
+from toolkit.archive.outcomes import UnreadFiles
 from toolkit.errors import Problem
 from toolkit.preprocess.job import Job, Made, Summary, Work
 from toolkit.preprocess.plan import PlannedShard
@@ -75,7 +75,7 @@ def summarise(
         failures=tuple(told),
         files=found.refused,
         ignored=found.ignored,
-        outcomes=[o for o in outcomes(found, dict(told)) if o.outcome != "read"],
+        outcomes=UnreadFiles(found, dict(told)),
         empties=empties,
         seconds=seconds,
         bytes_read=made.bytes_read,
@@ -103,7 +103,7 @@ def foresee(
         failures=refused,
         files=found.refused,
         ignored=found.ignored,
-        outcomes=[o for o in outcomes(found) if o.outcome != "read"],
+        outcomes=UnreadFiles(found),
         seconds={"index": seconds, "total": seconds},
     )
 
