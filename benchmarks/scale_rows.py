@@ -11,7 +11,7 @@ from pathlib import Path
 from toolkit.archive.case import Case
 from toolkit.archive.cases import series_case
 from toolkit.archive.dicom_fields import EXPLICIT_LITTLE, SliceFile, SliceHeader
-from toolkit.archive.entries import FileEntry, kept
+from toolkit.archive.entries import FileEntry, pack_folder
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.packed import PackedSlices
 from toolkit.archive.series import series_of
@@ -76,9 +76,9 @@ def write_index(work: Path, series: int, slices: int) -> None:
             path = folder / f"1-{k + 1:03d}.dcm"
             state = path.stat()
             entries.append(FileEntry(path.name, 0, state.st_mtime_ns, "dicom", _header(number, k, slices)))
-        cache.put("folder", str(folder), kept(entries))
+        cache.put_packed("folder", str(folder), pack_folder(entries))
     for folder in (archive, *archive.iterdir()):
-        cache.put("folder", str(folder), [])
+        cache.put_packed("folder", str(folder), pack_folder([]))
     cache.close()
 
 
@@ -150,7 +150,8 @@ def _cases(work: Path, series: int, slices: int) -> Iterator[Case]:
         headers = (_header(number, k, slices) for k in range(slices))
         files = tuple(SliceFile(f"{folder}/1-{k + 1:03d}.dcm", 0, 0, h) for k, h in enumerate(headers))
         uid = files[0].header.series_uid
-        yield series_case(series_of(uid, uid, PackedSlices(files), files), (), SETTINGS.rules)
+        packed = PackedSlices(files)
+        yield series_case(series_of(uid, uid, packed, packed.table()), (), SETTINGS.rules)
 
 
 class _Template:

@@ -22,7 +22,7 @@ from toolkit.archive.catalog import catalog, scan_new_folder
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.regions import find
-from toolkit.archive.scan import FolderTask, scan_folder, walk
+from toolkit.archive.scan import FolderTask, list_files, recall_folder, walk
 from toolkit.bench import record
 from toolkit.preprocess import cached_findings
 from toolkit.preprocess.collect import Collector
@@ -80,7 +80,7 @@ def main() -> None:
 
 def profile(archive: Path, settings: Settings, repeat: int) -> Stages:
     """Return milliseconds a case of every stage, of a first and of a second run."""
-    folders = [str(folder) for folder in walk(archive, [])]
+    folders = [folder for folder, _ in walk(archive, [])]
     cases = catalog(archive, None, settings.rules, IndexCache(None)).cases
     clock = Clock(len(cases))
     extract_case(Task(cases[0], settings))  # compiles, imports
@@ -108,10 +108,10 @@ def _index(archive: Path, folders: Sequence[str], index: Path, clock: Clock) -> 
     with clock("second/P catalogue, all"):
         catalog(archive, None, SeriesRules(), cache := IndexCache(index))
     with clock("second/P of it: read index"):
-        known = [cache.get("folder", folder) for folder in folders]
+        known = [cache.packed("folder", folder) or b"" for folder in folders]
     with clock("second/P of it: stat files"):
-        for folder, entries in zip(folders, known, strict=True):
-            scan_folder(FolderTask(folder, entries))
+        for folder, packed in zip(folders, known, strict=True):
+            recall_folder(FolderTask(folder, packed), list_files(folder)[1])
     cache.close()
 
 

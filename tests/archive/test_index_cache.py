@@ -1,6 +1,5 @@
 """The index saves headers between runs, never lies about a file, and never stands in the way."""
 
-import json
 import os
 import sqlite3
 
@@ -14,7 +13,7 @@ from toolkit.archive import index_cache, scan
 from toolkit.archive.catalog import catalog
 from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_series import SeriesRules
-from toolkit.archive.entries import FileEntry, kept, recalled, shared
+from toolkit.archive.entries import FileEntry, pack_folder, shared, unpack_folder
 from toolkit.archive.index_cache import SCHEMA, IndexCache
 
 FILE = f"index-{SCHEMA}.sqlite"
@@ -203,25 +202,27 @@ def test_what_waits_is_written_before_it_fills_memory(tmp_path, monkeypatch):
 
 
 def test_slices_share_what_they_have_in_common(tmp_path):
+    folder = str(tmp_path / "ct")
     simple_series(tmp_path / "ct")
-    entries, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct")))
-    assert changed
-    known = json.loads(json.dumps(kept(entries)))
-    again, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
-    assert not changed
-    assert again == entries
-    first, second = (entry.facts for entry in again[:2])
+    entries = scan.scan_folder(scan.FolderTask(folder))
+    task = scan.FolderTask(folder, pack_folder(entries))
+    again = scan.recall_folder(task, scan.list_files(folder)[1])
+    assert again == unpack_folder(task.known)
+    assert (again.entries, list(again.slices.names)) == ([], [entry.name for entry in entries])
+    assert list(again.slices.headers()) == [entry.facts for entry in entries]
+    first, second = list(again.slices.headers())[:2]
     for name in ("series_uid", "patient_id", "transfer_syntax", "orientation", "spacing", "slope", "rows"):
         assert getattr(first, name) is getattr(second, name)
-    assert len(json.dumps(known[1])) < len(json.dumps(known[0])) / 2  # of the second, what differs
-    (tmp_path / "ct" / again[0].name).unlink()
-    fewer, changed = scan.scan_folder(scan.FolderTask(str(tmp_path / "ct"), known))
-    assert changed
-    assert fewer == entries[1:]
+        assert again.slices.alike(name)
+    assert not again.slices.alike("position")
+    (tmp_path / "ct" / entries[0].name).unlink()
+    assert scan.recall_folder(task, scan.list_files(folder)[1]) is None
+    assert scan.scan_folder(task) == entries[1:]
 
 
 def test_a_zero_keeps_its_sign():
-    like, header = (SliceHeader(orientation=(1.0, zero, 0.0)) for zero in (0.0, -0.0))
+    like, header = (SliceHeader(orientation=(1.0, zero, 0.0), slope=zero) for zero in (0.0, -0.0))
     assert str(shared(header, like).orientation) == "(1.0, -0.0, 0.0)"
-    rows = json.loads(json.dumps(kept([FileEntry("a", 0, 0, "dicom", h) for h in (like, header)])))
-    assert str([entry.facts.orientation[1] for entry in recalled(rows)]) == "[0.0, -0.0]"
+    packed = pack_folder([FileEntry("a", 0, 0, "dicom", h) for h in (like, header)])
+    found = list(unpack_folder(packed).slices.headers())
+    assert str([(h.orientation[1], h.slope) for h in found]) == "[(0.0, 0.0), (-0.0, -0.0)]"

@@ -99,7 +99,7 @@ def test_a_file_whose_header_takes_too_much_is_named(tmp_path: Path, monkeypatch
     read = scan.probe_header
     monkeypatch.setattr(scan, "probe_header", greedy)
     write_all(tmp_path, make_slices(stored_values()))
-    found, _ = scan.scan_folder(FolderTask(str(tmp_path)))
+    found = scan.scan_folder(FolderTask(str(tmp_path)))
     (bad,) = [entry for entry in found if entry.kind != "dicom"]
     assert (bad.name, bad.kind) == ("0002.dcm", "broken")
     problem = scan.broken(bad.facts)[1]
@@ -130,7 +130,7 @@ def test_a_folder_that_changed_is_read_by_a_worker_too(
         if change == "a file gone":
             another.unlink()
         assert len(catalog(tmp_path, None, SeriesRules(), cache, look).cases) == 1
-    assert looked == [[tmp_path.name, "a"], [], ["a"], []]
+    assert looked == [[tmp_path.name, "a"], [], ["a"], ["a"]]
 
 
 def test_a_case_too_large_is_refused_by_name_and_made_where_there_is_room(tmp_path: Path) -> None:

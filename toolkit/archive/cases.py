@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.dicom_series import SeriesFiles, SeriesRules
 from toolkit.archive.entries import FileEntry
 from toolkit.archive.scan import content_digest, mask_content, problem
-from toolkit.archive.series import Series
+from toolkit.archive.series import Series, hash_of
 from toolkit.archive.volume import file_volume
 from toolkit.archive.volume_header import VolumeHeader
 from toolkit.errors import Problem
@@ -19,22 +18,22 @@ from toolkit.errors import Problem
 def series_case(series: Series, masks: Iterable[tuple[MaskFile, str]], rules: SeriesRules) -> Case:
     """Return the case of one DICOM series with its masks, each with the digest of its content, not opened."""
     masks = sorted(masks, key=lambda found: found[0].path)
-    files = tuple(series.files)
-    by_path = {f.path: f"{f.header.sop_uid} {f.header.digest} {f.size}" for f in files}
-    patients = sorted({f.header.patient_id for f in files})
+    content = series.content.copy()
+    for _, digest in masks:
+        content.update(f"\n{digest}".encode(errors="surrogateescape"))
     case = Case(
         case_id=series.name,
-        patient_id=patients[0] or files[0].header.study_uid or series.uid,
-        image=os.path.commonpath({os.path.dirname(path) for path in by_path}),  # noqa: PTH120
+        patient_id=series.patients[0] or series.study or series.uid,
+        image=os.path.commonpath(series.files.folders()),
         source=None,
         unopened=SeriesFiles(series.uid, series.files, rules),
         masks=tuple(mask for mask, _ in masks),
-        digest=digest_of([*sorted(by_path.values()), *(digest for _, digest in masks)]),
+        digest=content.hexdigest(),
         notes=series.notes,
         problem=series.problem,
     )
-    if len(patients) > 1:
-        what, measured = "PatientID differs between slices", f"{len(patients)} values"
+    if len(series.patients) > 1:
+        what, measured = "PatientID differs between slices", f"{len(series.patients)} values"
         return replace(case, problem=Problem("E-DCM-004", what, measured, "1", "Series skipped"))
     return case
 
@@ -55,7 +54,7 @@ def volume_case(
 
 def digest_of(parts: Iterable[str]) -> str:
     """Return the hex digest of several texts."""
-    return blake2b("\n".join(parts).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    return hash_of(parts).hexdigest()
 
 
 def mask_digest(path: Path, entry: FileEntry) -> str:

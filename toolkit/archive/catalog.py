@@ -10,22 +10,22 @@ from toolkit.archive.case import Case, opened
 from toolkit.archive.cases import digest_of, series_uid
 from toolkit.archive.dicom_series import DicomSeries, SeriesFiles, SeriesRules
 from toolkit.archive.discover import Discovery, discover
-from toolkit.archive.entries import FileEntry, kept
+from toolkit.archive.entries import ScannedFolder, pack_folder, unpack_folder
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.labels import NAME, LabelTable, read_labels
 from toolkit.archive.manifest import read_manifest
 from toolkit.archive.named import Tree, folders_of, manifest_case
 from toolkit.archive.packed import PackedSlices
-from toolkit.archive.scan import FolderTask, recall_folder, scan_folder, walk
+from toolkit.archive.scan import FolderTask, Listed, list_files, recall_folder, scan_folder, walk
 from toolkit.errors import NothingFoundError, Problem, UsageError
 
-Scanned = tuple[str, list[FileEntry], bool]
+Scanned = tuple[str, bytes]
 Scan = Callable[[Iterable[FolderTask]], Iterable[Scanned]]
 
 
 def scan_new_folder(task: FolderTask) -> Scanned:
     """Scan one folder that the index does not hold, or not as it is now; a worker's task."""
-    return (task.folder, *scan_folder(task))
+    return task.folder, pack_folder(scan_folder(task))
 
 
 def scan_here(tasks: Iterable[FolderTask]) -> Iterable[Scanned]:
@@ -90,7 +90,8 @@ def _found(root: Path, manifest: Path | None, rules: SeriesRules, cache: IndexCa
     if manifest is not None:
         rows = read_manifest(manifest)
         roots = (root.resolve(), manifest.resolve().parent)
-        tree = Tree(_followed(_scanned(folders_of(rows, roots), roots, cache, scan), refused))
+        listed = _listed(folders_of(rows, roots), refused)
+        tree = Tree(_followed(_scanned(listed, roots, cache, scan), refused))
         cases = [manifest_case(found, tree, roots, rules) for found in rows.values()]
         return Discovery(tuple(sorted(cases, key=lambda case: case.case_id)), _by_file(refused))
     folders = _followed(_scanned(walk(root, refused), (root.resolve(),), cache, scan), refused)
@@ -167,41 +168,47 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _scanned(
-    folders: Iterable[Path], roots: tuple[Path, ...], cache: IndexCache, scan: Scan
-) -> Iterator[tuple[Path, list[FileEntry]]]:
-    """Yield every folder with its entries: first those that the index knows as they are, then the others."""
-    new: list[FolderTask] = []
+def _listed(folders: Iterable[str], refused: list[Problem]) -> Iterator[Listed]:
+    """Yield folders with their files; those that cannot be listed are added to `refused`."""
     for folder in folders:
-        known = cache.get("folder", str(folder))
-        task = FolderTask(str(folder), known or (), roots)
-        recalled = None if known is None else recall_folder(task)
-        if recalled is None:
+        try:
+            yield list_files(folder)
+        except OSError as error:
+            reason = error.strerror or ""
+            refused.append(Problem("E-FILE-005", "folder cannot be read", reason, files=(folder,)))
+
+
+def _scanned(
+    folders: Iterable[Listed], roots: tuple[Path, ...], cache: IndexCache, scan: Scan
+) -> Iterator[tuple[str, ScannedFolder]]:
+    """Yield every folder with its files: first those that the index knows as they are, then the others."""
+    new: list[FolderTask] = []
+    for folder, files in folders:
+        task = FolderTask(folder, cache.packed("folder", folder) or b"", roots)
+        known = recall_folder(task, files)
+        if known is None:
             new.append(task)
-            continue
-        entries, changed = recalled
-        if changed:
-            cache.put("folder", str(folder), kept(entries))
-        yield folder, entries
-    for name, entries, _ in scan(new):
-        cache.put("folder", name, kept(entries))
-        yield Path(name), entries
+        else:
+            yield folder, known
+    for folder, packed in scan(new):
+        cache.put_packed("folder", folder, packed)
+        yield folder, unpack_folder(packed)
     cache.commit()
 
 
 def _followed(
-    folders: Iterable[tuple[Path, Sequence[FileEntry]]], refused: list[Problem]
-) -> Iterator[tuple[Path, list[FileEntry]]]:
+    folders: Iterable[tuple[str, ScannedFolder]], refused: list[Problem]
+) -> Iterator[tuple[str, ScannedFolder]]:
     """Replace links by what they lead to; those that leave the archive are added to `refused`."""
     for folder, found in folders:
         entries = []
-        for entry in found:
+        for entry in found.entries:
             if entry.kind == "link":
                 _, kind, facts = entry.facts
                 if kind == "outside":
-                    what, path = "link to a file outside the archive not followed", str(folder / entry.name)
-                    refused.append(Problem("E-FILE-004", what, files=(path,)))
+                    what, path = "link to a file outside the archive not followed", Path(folder, entry.name)
+                    refused.append(Problem("E-FILE-004", what, files=(str(path),)))
                     continue
                 entry = entry._replace(kind=kind, facts=facts)
             entries.append(entry)
-        yield folder, entries
+        yield folder, found._replace(entries=entries)

@@ -2,18 +2,19 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.archive.case import Case, MaskFile
 from toolkit.archive.cases import series_case
 from toolkit.archive.dicom_series import SeriesRules
-from toolkit.archive.entries import FileEntry
+from toolkit.archive.entries import FileEntry, ScannedFolder
 from toolkit.archive.joins import join_objects, positions, volume_cases, with_positions
 from toolkit.archive.names import LUNG_MASK_FOLDERS, volume_suffix
 from toolkit.archive.scan import problem
-from toolkit.archive.series import SLICE_KINDS, Slices, all_series
+from toolkit.archive.series import all_series
+from toolkit.archive.slices import SLICE_KINDS, Slices
 from toolkit.errors import Problem
 
 
@@ -36,9 +37,7 @@ class Discovery:
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def discover(
-    root: Path, folders: Iterable[tuple[Path, Sequence[FileEntry]]], rules: SeriesRules
-) -> Discovery:
+def discover(root: Path, folders: Iterable[tuple[str, ScannedFolder]], rules: SeriesRules) -> Discovery:
     """Make cases of the scanned folders of an archive; the order in which they come means nothing.
 
     A DICOM series is one case (its files may lie in several folders); LIDC XML joins it by series UID,
@@ -55,23 +54,23 @@ def discover(
     objects: list[tuple[Path, FileEntry]] = []
     volumes: dict[Path, FileEntry] = {}
     tables: dict[str, list[tuple[str, FileEntry]]] = {"annotations": [], "candidates": []}
-    for folder, entries in folders:
-        base = str(folder)  # a Path for every slice of an archive would take a third of this pass
-        slices.add_folder(base, entries)
-        for entry in entries:
+    for folder, scanned in folders:
+        slices.add_folder(folder, scanned)
+        of_lungs = os.path.basename(folder).lower() in LUNG_MASK_FOLDERS  # noqa: PTH119
+        for entry in scanned.entries:
             if entry.kind in SLICE_KINDS:
                 continue
-            path = os.path.join(base, entry.name)  # noqa: PTH118
+            path = os.path.join(folder, entry.name)  # noqa: PTH118
             if entry.kind == "lidc":
                 readings[entry.facts[0]].append((MaskFile(path, "lidc"), entry.facts[1]))
             elif entry.kind in ("seg", "rtstruct"):
                 objects.append((Path(path), entry))
             elif entry.kind in tables:
                 tables[entry.kind].append((path, entry))
-            elif folder.name.lower() in LUNG_MASK_FOLDERS and volume_suffix(entry.name):
+            elif of_lungs and volume_suffix(entry.name):
                 ignored["lung masks"].append(path)
             elif entry.kind == "volume" or (entry.kind == "bad" and volume_suffix(entry.name)):
-                volumes[folder / entry.name] = entry
+                volumes[Path(path)] = entry
             elif entry.kind == "bad":
                 refused.append(problem(entry.facts))
             else:

@@ -1,25 +1,25 @@
-"""What the index keeps of a folder: an entry a file, and of a slice only what is not as in the one before.
+"""What the index keeps of a folder: its slices by column, and an entry for every other file.
 
-The headers of a series differ in four or five of their 37 fields. The others are kept, read and held in
-memory once for all slices of a folder.
+The headers of a series differ in four or five of their 36 fields. What all slices of a folder have in common
+is kept and read once, and the whole is held packed: some 60 bytes a slice.
 """
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from marshal import dumps
 from typing import Any, NamedTuple
 
 from toolkit.archive.dicom_fields import SliceHeader
 
-TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
-_LIKE = "like"
+_TUPLES = tuple(SliceHeader._fields.index(name) for name in ("position", "orientation", "spacing"))
 
 
 class FileEntry(NamedTuple):
     """What one file is.
 
-    `kind` and `facts`: ``dicom`` the fields of a `SliceHeader`; ``frames`` those of the frames of a
+    `kind` and `facts`: ``dicom`` a `SliceHeader`; ``frames`` those of the frames of a
     multi-frame CT, `packed`; ``volume`` the JSON of a
     `VolumeHeader`, and the digest of its content where it is a mask; ``lidc`` a series UID and the
     digest of the file; ``seg`` and ``rtstruct`` the fields of a `MaskHead` and the digest of the file;
@@ -36,43 +36,75 @@ class FileEntry(NamedTuple):
     facts: Any
 
 
-def kept(entries: Sequence[FileEntry]) -> list[Any]:
-    """Return the entries of a folder as rows of plain JSON types, which `recalled` turns back."""
-    rows: list[Any] = []
-    last: SliceHeader | None = None
-    for entry in entries:
-        if entry.kind != "dicom":
-            rows.append(entry)
-            continue
-        rows.append(entry if last is None else entry._replace(kind=_LIKE, facts=_changes(entry.facts, last)))
-        last = entry.facts
-    return rows
+class SliceTable(NamedTuple):
+    """Slices by column, sorted by name.
+
+    `fields` are those of `SliceHeader`: of each one value a slice, or a single one that all have.
+    """
+
+    names: Sequence[str] = ()
+    sizes: Sequence[int] = ()
+    mtimes_ns: Sequence[int] = ()
+    fields: Sequence[Sequence[Any]] = ()
+
+    def column(self, field: str) -> Sequence[Any]:
+        """Return a field of all slices."""
+        values = self.fields[SliceHeader._fields.index(field)]
+        return values if len(values) == len(self.names) else [values[0]] * len(self.names)
+
+    def alike(self, *fields: str) -> bool:
+        """Tell whether all slices have the same in some fields."""
+        return all(len(self.fields[SliceHeader._fields.index(field)]) == 1 for field in fields)
+
+    def headers(self) -> Iterator[SliceHeader]:
+        """Yield the header of every slice."""
+        count = len(self.names)
+        full = [values if len(values) == count else repeat(values[0], count) for values in self.fields]
+        return map(SliceHeader._make, zip(*full, strict=True))
 
 
-def recalled(rows: Sequence[Sequence[Any]]) -> Iterator[FileEntry]:
-    """Yield the entries of a folder whose slices share all that they have in common."""
-    values: list[Any] = []
-    for row in rows:
-        entry = FileEntry(*row)
-        if entry.kind == "dicom":
-            values = list(slice_header(entry.facts))
-        elif entry.kind == _LIKE:
-            for k, value in entry.facts:
-                values[k] = tuple(value) if k in TUPLES else value
-        else:
-            yield entry
-            continue
-        yield FileEntry(entry.name, entry.size, entry.mtime_ns, "dicom", SliceHeader._make(values))
+class ScannedFolder(NamedTuple):
+    """The files of a folder: its slices, an entry for each of the others, and both as the index has them."""
+
+    entries: Sequence[FileEntry]
+    slices: SliceTable
+    packed: bytes
 
 
-def packed_entries(entries: Sequence[FileEntry]) -> bytes:
-    """Return the entries of a folder in some 60 bytes a slice."""
-    return zlib.compress(json.dumps(kept(entries)).encode(), 1)
+def table_of(files: Sequence[tuple[str, int, int, SliceHeader]]) -> SliceTable:
+    """Return slices, each by name, size, time and header, as columns."""
+    if not files:
+        return SliceTable()
+    names, sizes, times, headers = zip(*files, strict=True)
+    fields = [[column[0]] if _is_one(column) else column for column in zip(*headers, strict=True)]
+    return SliceTable(names, sizes, times, fields)
 
 
-def unpacked_entries(data: bytes) -> Iterator[FileEntry]:
-    """Yield the entries that `packed_entries` made small."""
-    return recalled(json.loads(zlib.decompress(data)))
+def _is_one(values: Sequence[Any]) -> bool:
+    """Tell whether values are all the same, to the bit; 0.0 and -0.0, which are equal, are not."""
+    if isinstance(values[0], float | tuple):
+        return len({*map(id, values)}) == 1  # `shared` makes them one object
+    return values.count(values[0]) == len(values)
+
+
+def pack_folder(entries: Iterable[FileEntry]) -> bytes:
+    """Return the files of a folder as the index keeps them; `unpack_folder` turns them back."""
+    files = list(entries)
+    slices = [(e.name, e.size, e.mtime_ns, e.facts) for e in files if e.kind == "dicom"]
+    others = [e for e in files if e.kind != "dicom"]
+    return zlib.compress(json.dumps([others, *table_of(slices)]).encode(), 1)
+
+
+def unpack_folder(packed: bytes) -> ScannedFolder:
+    """Return the files of a folder; raises ValueError where `packed` is damaged."""
+    try:
+        rows, names, sizes, times, fields = json.loads(zlib.decompress(packed))
+        for k in _TUPLES if fields else ():
+            fields[k] = [tuple(value) for value in fields[k]]
+        entries = [FileEntry(*row) for row in rows]
+    except (zlib.error, TypeError, IndexError) as error:
+        raise ValueError("damaged") from error
+    return ScannedFolder(entries, SliceTable(names, sizes, times, fields), packed)
 
 
 def shared(header: SliceHeader, like: SliceHeader | None) -> SliceHeader:
@@ -113,10 +145,10 @@ def frame_headers(facts: Any) -> list[SliceHeader]:
 
 
 def slice_header(facts: Any) -> SliceHeader:
-    """Rebuild the header that `scan_folder` stored."""
+    """Rebuild the header of a slice from JSON."""
     if isinstance(facts, SliceHeader):
         return facts
     values = list(facts)
-    for field in TUPLES:
+    for field in _TUPLES:
         values[field] = tuple(values[field])
     return SliceHeader(*values)

@@ -14,7 +14,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-SCHEMA = 4
+SCHEMA = 5
 WAITING_BYTES = 4 << 20
 """What is kept back at most: the headers of some 20,000 slices, which a killed run would read again."""
 
@@ -38,25 +38,35 @@ class IndexCache:
 
     def get(self, kind: str, key: str) -> Any:
         """Return the value, or None where there is none that can be read."""
-        place = kind, _text(key)
+        packed = self.packed(kind, key)
         try:
-            blob = self._waiting.get(place)
-            if blob is None:
-                question = "SELECT value FROM entry WHERE kind = ? AND key = ?"
-                row = self._connection.execute(question, place).fetchone()
-                blob = row[0] if row else None
-            return None if blob is None else json.loads(zlib.decompress(blob))
-        except (sqlite3.DatabaseError, zlib.error, ValueError):  # read anew, and replaced by `commit`
+            return None if packed is None else json.loads(zlib.decompress(packed))
+        except (zlib.error, ValueError, TypeError):  # read anew, and replaced by `commit`
             return None
+
+    def packed(self, kind: str, key: str) -> bytes | None:
+        """Return a value as it lies there, for whoever packed it."""
+        place = kind, _text(key)
+        if place in self._waiting:
+            return self._waiting[place]
+        try:
+            question = "SELECT value FROM entry WHERE kind = ? AND key = ?"
+            row = self._connection.execute(question, place).fetchone()
+        except DAMAGED:
+            return None
+        return row[0] if row and isinstance(row[0], bytes) else None
 
     def put(self, kind: str, key: str, value: Any) -> None:
         """Keep a value; it is on disk after `commit`, or once so much waits that memory would fill up.
 
         No other process is locked out in between.
         """
-        blob = zlib.compress(json.dumps(value).encode(), 1)
-        self._waiting[kind, _text(key)] = blob
-        self._waiting_bytes += len(blob)
+        self.put_packed(kind, key, zlib.compress(json.dumps(value).encode(), 1))
+
+    def put_packed(self, kind: str, key: str, packed: bytes) -> None:
+        """Keep a value that is packed already; as `put`."""
+        self._waiting[kind, _text(key)] = packed
+        self._waiting_bytes += len(packed)
         if self._waiting_bytes > WAITING_BYTES:
             self.commit()
 

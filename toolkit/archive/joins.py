@@ -11,7 +11,7 @@ from toolkit.archive.entries import FileEntry
 from toolkit.archive.luna16 import LunaRow, points_of
 from toolkit.archive.names import MASK_FOLDERS, common_stem, is_mask_name, volume_suffix
 from toolkit.archive.scan import mask_head
-from toolkit.archive.series import Slices
+from toolkit.archive.slices import Slices
 from toolkit.errors import Problem
 
 

@@ -4,52 +4,55 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from toolkit.archive.case import Case, MaskFile, MaskKind, Point
 from toolkit.archive.cases import digest_of, mask_digest, series_case, volume_case
 from toolkit.archive.dicom_series import SeriesRules
-from toolkit.archive.entries import FileEntry, packed_entries, unpacked_entries
+from toolkit.archive.entries import FileEntry, ScannedFolder, SliceTable, unpack_folder
 from toolkit.archive.manifest import Row
 from toolkit.archive.names import volume_suffix
 from toolkit.archive.scan import broken, content_digest, mask_head, problem, walk
-from toolkit.archive.series import Series, Slices, all_series
+from toolkit.archive.series import Series, all_series
+from toolkit.archive.slices import Slices
 from toolkit.errors import InputError, Problem
 
-FOLDERS = 16
-"""Whose entries are kept unpacked: images and masks may lie in several folders, with all cases in each."""
 
-
-def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[Path]:
+def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[str]:
     """Return the folders that hold the images and masks of a manifest; of what lies outside `roots`, none."""
-    folders: dict[Path, None] = {}
+    folders: set[str] = set()
     named = {path: None for found in rows.values() for row in found for path in (row.image, row.mask) if path}
     for path in named:  # once, however many lines name it
         if not _lies_in(path, roots):
             continue
         if path.is_dir():
-            folders.update(dict.fromkeys(walk(path, [])))
+            folders.update(folder for folder, _ in walk(path, []))
         elif path.is_file():
-            folders[path.parent] = None
+            folders.add(str(path.parent))
     return sorted(folders)
 
 
 class Tree:
     """The scanned folders of a manifest: files and series are found without going through all of them."""
 
-    def __init__(self, folders: Iterable[tuple[Path, Sequence[FileEntry]]]) -> None:
-        self._folders = {folder: packed_entries(entries) for folder, entries in folders}
+    def __init__(self, folders: Iterable[tuple[str, ScannedFolder]]) -> None:
+        self._folders = {Path(folder): found._replace(slices=SliceTable()) for folder, found in folders}
         self._order = sorted(self._folders)
-        self._entries = lru_cache(FOLDERS)(self._unpacked)
+        self._names: dict[Path, dict[str, FileEntry]] = {}
         self._last: tuple[tuple[Path, SeriesRules] | None, dict[str, Series]] = (None, {})
 
     def entry(self, path: Path) -> FileEntry:
         """Return what a file that a manifest names is; raises `InputError` E-FILE-003."""
-        entry = self._entries(path.parent).get(path.name)
-        if entry is not None:
-            return entry
+        folder = path.parent
+        if folder not in self._names:
+            self._names[folder] = {entry.name: entry for entry in self._whole(folder).entries}
+        if path.name in self._names[folder]:
+            return self._names[folder][path.name]
+        names, sizes, times, *_ = table = self._whole(folder).slices
+        if path.name in names:
+            k = names.index(path.name)
+            return FileEntry(path.name, sizes[k], times[k], "dicom", list(table.headers())[k])
         what, action = (
             "not a file that is read",
             "Case skipped; a folder is no mask, and hidden files are not read",
@@ -65,13 +68,16 @@ class Tree:
                 folder = self._order[place]
                 if not folder.is_relative_to(inside):
                     break  # paths sort by their parts: what lies in a folder follows it
-                slices.add_folder(str(folder), self._entries(folder).values())
+                slices.add_folder(str(folder), self._whole(folder))
             self._last = (inside, rules), {one.name: one for one in all_series(slices, rules)[0]}
         return self._last[1]
 
-    def _unpacked(self, folder: Path) -> dict[str, FileEntry]:
-        data = self._folders.get(folder)
-        return {} if data is None else {entry.name: entry for entry in unpacked_entries(data)}
+    def _whole(self, folder: Path) -> ScannedFolder:
+        """Return a folder with its slices, which are held packed."""
+        found = self._folders.get(folder)
+        if found is None:
+            return ScannedFolder((), SliceTable(), b"")
+        return found._replace(slices=unpack_folder(found.packed).slices)
 
 
 def manifest_case(

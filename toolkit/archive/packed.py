@@ -1,14 +1,12 @@
-"""Slices of a series as bytes: of an archive of a hundred thousand scans there are tens of millions."""
+"""The slices of a series as bytes: an archive of a hundred thousand scans has tens of millions."""
 
-import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import groupby
 from typing import overload
 
 from toolkit.archive.dicom_fields import SliceFile, SliceHeader
-from toolkit.archive.entries import TUPLES
+from toolkit.archive.entries import FileEntry, SliceTable, pack_folder, unpack_folder
 
 
 class PackedSlices(Sequence[SliceFile]):
@@ -16,24 +14,59 @@ class PackedSlices(Sequence[SliceFile]):
 
     __slots__ = ("_count", "_parts")
 
-    def __init__(self, files: Sequence[SliceFile] = ()) -> None:
-        self._count = len(files)
-        self._parts: tuple[bytes, ...] = (_packed(files),) if files else ()
+    def __init__(self, files: Iterable[SliceFile] = ()) -> None:
+        parts, self._count = [], 0
+        for folder, here in groupby(files, key=lambda file: os.path.dirname(file.path)):  # noqa: PTH120
+            entries = [
+                FileEntry(os.path.basename(f.path), f.size, f.mtime_ns, "dicom", f.header)  # noqa: PTH119
+                for f in here
+            ]
+            parts.append((folder, pack_folder(entries)))
+            self._count += len(entries)
+        self._parts = tuple(parts)
 
     @classmethod
-    def joined(cls, parts: Iterable["PackedSlices"]) -> "PackedSlices":
+    def of_folder(cls, folder: str, packed: bytes, count: int) -> "PackedSlices":
+        """Return all slices of a folder as they lie packed in the index."""
+        found = cls()
+        found._count, found._parts = count, ((folder, packed),)
+        return found
+
+    @classmethod
+    def joined(cls, several: Sequence["PackedSlices"]) -> "PackedSlices":
         """Return the slices of several, one after another, without unpacking them."""
-        found, several = cls(), tuple(parts)
+        if len(several) == 1:
+            return several[0]
+        found = cls()
         found._count = sum(part._count for part in several)
         found._parts = tuple(data for part in several for data in part._parts)
         return found
+
+    def folders(self) -> list[str]:
+        """Return the folders in which they lie, each once."""
+        return list(dict.fromkeys(folder for folder, _ in self._parts))
+
+    def table(self) -> SliceTable:
+        """Return all of them by column, with paths for names."""
+        tables = []
+        for folder, packed in self._parts:
+            table = unpack_folder(packed).slices
+            tables.append(table._replace(names=[os.path.join(folder, name) for name in table.names]))  # noqa: PTH118
+        if len(tables) == 1:
+            return tables[0]
+        names = [name for t in tables for name in t.names]
+        sizes = [size for t in tables for size in t.sizes]
+        times = [time for t in tables for time in t.mtimes_ns]
+        fields = [[v for t in tables for v in t.column(field)] for field in SliceHeader._fields]
+        return SliceTable(names, sizes, times, fields if names else ())
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[SliceFile]:
-        for part in self._parts:
-            yield from _unpacked(part)
+        table = self.table()
+        rows = zip(table.names, table.sizes, table.mtimes_ns, table.headers(), strict=True)
+        return map(SliceFile._make, rows)
 
     @overload
     def __getitem__(self, place: int) -> SliceFile: ...
@@ -48,22 +81,3 @@ class PackedSlices(Sequence[SliceFile]):
 
     def __hash__(self) -> int:
         return self._count  # the same slices may be packed in other parts
-
-
-def _packed(files: Sequence[SliceFile]) -> bytes:
-    """Return slices by column, what all have in common once."""
-    paths, sizes, times, headers = zip(*files, strict=True)
-    prefix = os.path.commonprefix(paths)  # noqa: RUF071  # of characters: it is put back as it was
-    rests = [path[len(prefix) :] for path in paths]
-    columns = [[c[0]] if len({*map(id, c)}) == 1 else c for c in zip(*headers, strict=True)]
-    return zlib.compress(json.dumps([prefix, rests, sizes, times, columns]).encode(), 1)
-
-
-def _unpacked(part: bytes) -> Iterator[SliceFile]:
-    prefix, rests, sizes, times, columns = json.loads(zlib.decompress(part))
-    for k in TUPLES:
-        columns[k] = [tuple(value) for value in columns[k]]
-    full = [repeat(c[0], len(rests)) if len(c) == 1 else c for c in columns]
-    headers = map(SliceHeader._make, zip(*full, strict=True))
-    paths = [prefix + rest for rest in rests]
-    return map(SliceFile._make, zip(paths, sizes, times, headers, strict=True))

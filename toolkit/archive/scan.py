@@ -1,42 +1,64 @@
 """One folder of an archive: what each file is, read once and remembered by size and mtime."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from toolkit.archive.dicom_fields import SliceHeader
 from toolkit.archive.dicom_general import pydicom_header
 from toolkit.archive.dicom_header import damaged_slice, probe_header
-from toolkit.archive.entries import FileEntry, packed, recalled, shared
+from toolkit.archive.entries import FileEntry, ScannedFolder, packed, shared, unpack_folder
 from toolkit.archive.mask_object import KINDS, MaskHead, read_head
 from toolkit.archive.multi_frame import expand, is_multi_frame
 from toolkit.archive.names import DICOM_SUFFIXES, is_mask_name, volume_suffix
 from toolkit.archive.region_rule import NamedRegion
 from toolkit.errors import InputError, Problem
 
+Listed = tuple[str, list[os.DirEntry[str]]]
 
-def walk(root: Path, refused: list[Problem]) -> Iterator[Path]:
-    """Yield the folders of an archive in a fixed order; what is not followed is added to `refused`."""
+
+def walk(root: Path, refused: list[Problem]) -> Iterator[Listed]:
+    """Yield the folders of an archive in a fixed order, each with what else lies in it.
+
+    What is not followed is added to `refused`.
+    """
     waiting = [str(root)]
     while waiting:
         folder = waiting.pop()
         try:
-            with os.scandir(folder) as listing:
-                inner = sorted((e.path, e.is_symlink()) for e in listing if _is_folder(e))
+            inner, files = _listed(folder)
         except OSError as error:
             reason = error.strerror or ""
             refused.append(Problem("E-FILE-005", "folder cannot be read", reason, files=(folder,)))
             continue
-        linked = [path for path, link in inner if link]
+        linked = [entry.path for entry in inner if entry.is_symlink()]
         refused += [Problem("E-FILE-004", "link to a folder not followed", files=(p,)) for p in linked]
-        waiting += [path for path, link in reversed(inner) if not link]
-        yield Path(folder)
+        waiting += [entry.path for entry in reversed(inner) if not entry.is_symlink()]
+        yield folder, files
+
+
+def list_files(folder: str) -> Listed:
+    """Return a folder with what lies in it and is no folder."""
+    return folder, _listed(folder)[1]
+
+
+def _listed(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """Return the folders in a folder, and what else is in it, by name and but for what is hidden."""
+    inner: list[os.DirEntry[str]] = []
+    files: list[os.DirEntry[str]] = []
+    with os.scandir(folder) as listing:
+        for entry in sorted(listing, key=attrgetter("name")):
+            if not entry.name.startswith("."):
+                (inner if _is_folder(entry) else files).append(entry)
+    return inner, files
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return not entry.name.startswith(".") and entry.is_dir()
+        return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
 
@@ -45,69 +67,94 @@ class FolderTask(NamedTuple):
     """A folder to be scanned, what the index keeps of it, and the folders that links may lead into."""
 
     folder: str
-    known: Sequence[Sequence[Any]] = ()
+    known: bytes = b""
     roots: tuple[Path, ...] = ()
 
 
-def recall_folder(task: FolderTask) -> tuple[list[FileEntry], bool] | None:
-    """Return what `scan_folder` does where it need read no file, else None: reading is for a worker."""
+def recall_folder(task: FolderTask, files: Iterable[os.DirEntry[str]]) -> ScannedFolder | None:
+    """Return what the index keeps of a folder, if it holds of every file there; none is opened."""
     try:
-        return scan_folder(task, _not_here)
-    except _UnknownFileError:
+        known = unpack_folder(task.known)
+    except ValueError:
+        return None
+    try:
+        return known if _holds(known, files, task.roots) else None
+    except OSError:  # a file that was there a moment ago
         return None
 
 
-class _UnknownFileError(Exception):
-    pass
-
-
-def _not_here(path: Path) -> tuple[str, Any]:
-    raise _UnknownFileError
-
-
-def scan_folder(
-    task: FolderTask, identify: Callable[[Path], tuple[str, Any]] | None = None
-) -> tuple[list[FileEntry], bool]:
-    """Say what each file of a folder is, reading only those that are not known unchanged.
-
-    Returns the entries sorted by name, and whether they differ from what is known.
-    """
-    folder, known, roots = task
-    identify = identify or _identify
-    before = {entry.name: entry for entry in recalled(known)}
-    entries: list[FileEntry] = []
-    last: Any = None  # the header of the slice before
-    same = True
-    with os.scandir(folder) as listing:
-        files = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
-        for file in files:
-            if not (Path(file.path).is_file() if file.is_symlink() else file.is_file()):
-                continue
+def _holds(known: ScannedFolder, files: Iterable[os.DirEntry[str]], roots: Iterable[Path]) -> bool:
+    others = {entry.name: entry for entry in known.entries}
+    slices: list[tuple[str, int, int]] = []
+    for file in files:
+        if not _is_file(file):
+            continue
+        if file.name not in others:
+            if file.is_symlink():
+                return False
             state = file.stat()
-            target = os.path.realpath(file.path) if file.is_symlink() else ""
-            old = before.get(file.name)
-            outside = bool(target) and not any(Path(target).is_relative_to(root) for root in roots)
-            if old is None or not _unchanged(old, state, target, outside):
-                same = False
-                found: tuple[str, Any] = ("outside", None) if outside else identify(Path(file.path))
-                kind, facts = found
-                if target:
-                    kind, facts = "link", [target, kind, facts]
-                if kind == "dicom":
-                    facts = shared(facts, last)
-                old = FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts)
-            if old.kind == "dicom":
-                last = old.facts
-            entries.append(old)
-    return entries, not same or len(entries) != len(before)
+            slices.append((file.name, state.st_size, state.st_mtime_ns))
+        elif not _unchanged(others.pop(file.name), file, roots):
+            return False
+    return not others and slices == list(zip(*known.slices[:3], strict=True))
 
 
-def _unchanged(old: FileEntry, state: os.stat_result, target: str, outside: bool) -> bool:
+def scan_folder(task: FolderTask) -> list[FileEntry]:
+    """Say what each file of a folder is, reading only those that are not known unchanged; by name."""
+    before = _entries(task.known)
+    entries: list[FileEntry] = []
+    last: SliceHeader | None = None  # of the slice before
+    for file in list_files(task.folder)[1]:
+        if not _is_file(file):
+            continue
+        entry = before.get(file.name)
+        if entry is None or not _unchanged(entry, file, task.roots):
+            entry = _read(file, task.roots)
+        if entry.kind == "dicom":
+            last = shared(entry.facts, last)
+            entry = entry._replace(facts=last)
+        entries.append(entry)
+    return entries
+
+
+def _entries(known: bytes) -> dict[str, FileEntry]:
+    """Return by name what the index keeps of the files of a folder."""
+    try:
+        entries, table, _ = unpack_folder(known)
+    except ValueError:
+        return {}
+    slices = zip(*table[:3], table.headers(), strict=True)
+    found = (FileEntry(name, size, time, "dicom", header) for name, size, time, header in slices)
+    return {entry.name: entry for entry in (*entries, *found)}
+
+
+def _is_file(file: os.DirEntry[str]) -> bool:
+    return Path(file.path).is_file() if file.is_symlink() else file.is_file()
+
+
+def _read(file: os.DirEntry[str], roots: Iterable[Path]) -> FileEntry:
+    """Return what a file is; one that a link leads to is read if it lies in one of the roots."""
+    state, target = file.stat(), _target(file)
+    kind, facts = ("outside", None) if _is_outside(target, roots) else _identify(Path(file.path))
+    if target:
+        kind, facts = "link", [target, kind, facts]
+    return FileEntry(file.name, state.st_size, state.st_mtime_ns, kind, facts)
+
+
+def _target(file: os.DirEntry[str]) -> str:
+    return os.path.realpath(file.path) if file.is_symlink() else ""
+
+
+def _is_outside(target: str, roots: Iterable[Path]) -> bool:
+    return bool(target) and not any(Path(target).is_relative_to(root) for root in roots)
+
+
+def _unchanged(old: FileEntry, file: os.DirEntry[str], roots: Iterable[Path]) -> bool:
     """Tell whether what is known of a file still holds."""
-    kind, facts = old.kind, old.facts
+    kind, facts, target = old.kind, old.facts, _target(file)
     if kind == "link":
         found, kind, facts = facts
-        if found != target or (kind == "outside") != outside:
+        if found != target or (kind == "outside") != _is_outside(target, roots):
             return False
     elif target:
         return False
@@ -117,6 +164,7 @@ def _unchanged(old: FileEntry, state: os.stat_result, target: str, outside: bool
         return False  # the cause may lie in another file, or in the system
     if kind == "volume" and facts.get("data_state") != _data_state(facts["stored"]["path"], old.name):
         return False
+    state = file.stat()
     return (old.size, old.mtime_ns) == (state.st_size, state.st_mtime_ns)
 
 

@@ -1,44 +1,20 @@
-"""From scanned DICOM files to series: what is a slice, what belongs together, what stands in the way."""
+"""From slices to series: what belongs together, and what stands in the way."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from operator import itemgetter
-from pathlib import Path
 
 from toolkit.archive.dicom_fields import SliceFile
 from toolkit.archive.dicom_series import MIN_SLICES, SeriesRules, build_series
-from toolkit.archive.entries import FileEntry, frame_headers, slice_header
+from toolkit.archive.entries import SliceTable
 from toolkit.archive.files import shown
-from toolkit.archive.multi_frame import MULTI_FRAME_CT
 from toolkit.archive.packed import PackedSlices
-from toolkit.archive.scan import broken
-from toolkit.archive.slice_checks import CT_IMAGE
+from toolkit.archive.slices import Slices
 from toolkit.errors import InputError, Problem
 
-# ImageType values (PS3.3 C.7.6.1.1.2, C.8.16.1) of pictures that are no cross-sections of a patient,
-# as scanners and workstations write them; all else, reformatted planes too, is read.
-_PICTURES = {
-    "LOCALIZER": "CT localizers",
-    **dict.fromkeys(("SCREEN SAVE", "SCREENSAVE", "SCREEN", "CAPTURE"), "CT screen saves"),
-    **dict.fromkeys(("DOSE", "DOSE_INFO", "DOSE INFO", "DOSE REPORT", "DOSE_REPORT"), "CT dose reports"),
-    **dict.fromkeys(
-        (
-            "MIP",
-            "MAX_IP",
-            "MINIP",
-            "MIN_IP",
-            "MAXIMUM",
-            "MINIMUM",
-            "PROJECTION IMAGE",
-            "VRT",
-            "VOLREN",
-            "SSD",
-        ),
-        "CT projections",
-    ),
-}
 # What tells reconstructions, phases and repeats of one series apart, in the order in which it is tried.
 _SPLITS = (("acquisition",), ("kernel",), ("image_type",), ("acquisition", "kernel", "image_type"))
 
@@ -51,12 +27,14 @@ class Series:
     ----------
     name
         The series UID, with what tells its parts apart where one series holds several volumes.
-    study
-        UID of the study, and patient id, of the first slice.
-    kernel
-        As the first slice has it.
+    patients
+        Patient ids of its slices.
+    study, kernel
+        UID of the study, and the convolution kernel, of the first slice.
     z_mm
         Least and largest z (LPS) of its slices; None where fewer than a volume needs have a position.
+    content
+        BLAKE2b that has seen what its files are.
     problem
         Why it must not be read, whatever its slices say.
     """
@@ -64,84 +42,13 @@ class Series:
     name: str
     uid: str
     files: PackedSlices
-    study: tuple[str, str] = ("", "")
-    kernel: str = ""
-    z_mm: tuple[float, float] | None = None
+    patients: tuple[str, ...]
+    study: str
+    kernel: str
+    z_mm: tuple[float, float] | None
+    content: blake2b
     notes: tuple[Problem, ...] = ()
     problem: Problem | None = None
-
-
-SLICE_KINDS = ("dicom", "frames", "broken")
-
-
-@dataclass
-class Slices:
-    """The CT slices of some folders by series UID, what cannot be read, and what is something else.
-
-    Folders may come in any order.
-    """
-
-    by_uid: dict[str, list[tuple[str, PackedSlices]]] = field(default_factory=lambda: defaultdict(list))
-    unread: list[tuple[str, str, Problem]] = field(default_factory=list)
-    other: list[tuple[str, str]] = field(default_factory=list)
-
-    def add_folder(self, folder: str, entries: Iterable[FileEntry]) -> None:
-        """Take what is DICOM of the scanned files of a folder: `SLICE_KINDS`."""
-        here: dict[str, list[SliceFile]] = defaultdict(list)
-        for entry in entries:
-            if entry.kind in SLICE_KINDS:
-                self._add(os.path.join(folder, entry.name), entry, here)  # noqa: PTH118
-        for uid, files in here.items():
-            self.by_uid[uid].append((folder, PackedSlices(files)))
-
-    def files_of(self, uid: str) -> PackedSlices:
-        """Return the slices of a series, in the order of their folders."""
-        found = sorted(self.by_uid[uid], key=lambda part: Path(part[0]))
-        return PackedSlices.joined(files for _, files in found)
-
-    def owners(self, sop_uids: set[str]) -> dict[str, str]:
-        """Return the series of those of some images that are here."""
-        if not sop_uids:
-            return {}
-        of_all = ((f.header.sop_uid, uid) for uid in sorted(self.by_uid) for f in self.files_of(uid))
-        return {image: uid for image, uid in of_all if image in sop_uids}
-
-    def _add(self, path: str, entry: FileEntry, here: dict[str, list[SliceFile]]) -> None:
-        if entry.kind == "broken":
-            uid, problem = broken(entry.facts)
-            self.unread.append((path, uid, problem))
-            return
-        headers = frame_headers(entry.facts) if entry.kind == "frames" else [slice_header(entry.facts)]
-        for header in headers:
-            file = SliceFile(path, entry.size, entry.mtime_ns, header)
-            other = not_a_slice(file)
-            if other == MULTI_FRAME:
-                measured = f"{header.frames} frames of another class than Enhanced CT"
-                action = "File skipped; only Enhanced and Legacy Converted Enhanced CT are read"
-                problem = Problem("E-DCM-005", "multi-frame object", measured, "", action, (path,))
-                self.unread.append((path, header.series_uid, problem))
-            elif other:
-                self.other.append((path, other))
-            elif not header.series_uid:  # a header that ends early looks like this
-                what, measured = "header incomplete", "no usable SeriesInstanceUID"
-                problem = Problem("E-DCM-002", what, measured, "", "File skipped", (path,))
-                self.unread.append((path, "", problem))
-            else:
-                here[header.series_uid].append(file)
-
-
-MULTI_FRAME = "multi-frame CT of another class"
-
-
-def not_a_slice(file: SliceFile) -> str:
-    """Return what a DICOM file is, if it is no slice of a CT."""
-    header = file.header
-    if header.sop_class not in (CT_IMAGE, *MULTI_FRAME_CT):
-        if header.modality == "CT" and (header.frames or 1) > 1:
-            return MULTI_FRAME
-        return f"DICOM {shown(header.modality) or 'objects'} that is no CT image"
-    values = header.image_type.upper().split("\\")
-    return next((_PICTURES[value] for value in values if value in _PICTURES), "")
 
 
 def all_series(slices: Slices, rules: SeriesRules) -> tuple[list[Series], list[Problem]]:
@@ -166,7 +73,7 @@ def _by_folder(found: Sequence[Series]) -> dict[str, list[int]]:
     """Return the numbers of the series that have slices in a folder."""
     folders: dict[str, list[int]] = defaultdict(list)
     for k, series in enumerate(found):
-        for folder in {os.path.dirname(file.path) for file in series.files}:  # noqa: PTH120
+        for folder in series.files.folders():
             folders[folder].append(k)
     return folders
 
@@ -199,13 +106,22 @@ def _noted(series: Series, path: str) -> Series:
 
 
 def series_of(
-    name: str, uid: str, packed: PackedSlices, files: Sequence[SliceFile], notes: tuple[Problem, ...] = ()
+    name: str, uid: str, files: PackedSlices, table: SliceTable, notes: tuple[Problem, ...] = ()
 ) -> Series:
-    """Return a series of its slices, packed and as they are."""
-    first = files[0].header
-    z = [file.header.position[2] for file in files if len(file.header.position) == 3]
+    """Return a series of its slices, packed and by column."""
+    z = [place[2] for place in table.column("position") if len(place) == 3]
     z_mm = (min(z), max(z)) if len(z) >= MIN_SLICES else None
-    return Series(name, uid, packed, (first.study_uid, first.patient_id), first.kernel, z_mm, notes)
+    said = zip(table.names, table.column("sop_uid"), table.column("digest"), table.sizes, strict=True)
+    lines = {path: f"{sop_uid} {digest} {size}" for path, sop_uid, digest, size in said}
+    content = hash_of(sorted(lines.values()))
+    study, kernel = (table.column(field)[0] for field in ("study_uid", "kernel"))
+    patients = tuple(sorted({*table.column("patient_id")}))
+    return Series(name, uid, files, patients, study, kernel, z_mm, content, notes)
+
+
+def hash_of(parts: Iterable[str]) -> blake2b:
+    """Return the hash of several texts, a line each, to which others may be added."""
+    return blake2b("\n".join(parts).encode(errors="surrogateescape"), digest_size=16)
 
 
 def _split(uid: str, packed: PackedSlices, rules: SeriesRules) -> list[Series]:
@@ -213,23 +129,30 @@ def _split(uid: str, packed: PackedSlices, rules: SeriesRules) -> list[Series]:
 
     A series is split only if each part is a sound volume by itself; otherwise it is left to be refused.
     """
-    files = tuple(packed)
-    own = {(f.header.sop_uid, f.header.frame): f for f in files}
-    if len({f.header.position for f in own.values()}) == len(own):
-        return [series_of(uid, uid, packed, files)]
+    table = packed.table()
+    own = dict(
+        zip(
+            zip(table.column("sop_uid"), table.column("frame"), strict=True),
+            table.column("position"),
+            strict=True,
+        )
+    )
+    whole = [series_of(uid, uid, packed, table)]
+    if len({*own.values()}) == len(own):
+        return whole
     for fields in _SPLITS:
         parts: dict[tuple[object, ...], list[SliceFile]] = defaultdict(list)
-        for file in files:
+        for file in packed:
             parts[tuple(getattr(file.header, f) for f in fields)].append(file)
         if len(parts) < 2 or not all(_sound(part, rules) for part in parts.values()):
             continue
         measured = f"{len(parts)} volumes by " + " and ".join(fields)
         note = Problem("W-DCM-005", "series split", measured, "1", "Each is a case of its own")
         return [
-            series_of(f"{uid}#{label}", uid, PackedSlices(parts[key]), parts[key], (note,))
+            series_of(f"{uid}#{label}", uid, part := PackedSlices(parts[key]), part.table(), (note,))
             for label, key in _labels(list(parts)).items()
         ]
-    return [series_of(uid, uid, packed, files)]
+    return whole
 
 
 def _sound(files: Sequence[SliceFile], rules: SeriesRules) -> bool:
@@ -253,8 +176,8 @@ def _with_siblings(found: Sequence[Series]) -> list[Series]:
     """Note series of one study that show the same part of the patient: a person should choose."""
     studies: dict[tuple[str, str], list[tuple[Series, float, float]]] = defaultdict(list)
     for series in found:
-        if series.study[0] and series.z_mm is not None and series.problem is None:
-            studies[series.study].append((series, *series.z_mm))
+        if series.study and series.z_mm is not None and series.problem is None:
+            studies[series.study, series.patients[0]].append((series, *series.z_mm))
     notes: dict[str, Problem] = {}
     for members in studies.values():
         for series, low, high in members:

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from toolkit.archive.catalog import Scanned, scan_new_folder
-from toolkit.archive.entries import FileEntry
+from toolkit.archive.entries import FileEntry, pack_folder
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.scan import FolderTask
 from toolkit.errors import Problem
@@ -29,7 +29,7 @@ def scan_in(pool: Pool[FolderTask, Scanned], folders: Iterable[FolderTask]) -> I
                 name = tasks[number].folder
                 action = "--worker-memory GiB grants more" if isinstance(result, Exhausted) else ""
                 problem = Problem("E-CASE-002", "folder cannot be read", why(result), "", action, (name,))
-                yield name, [FileEntry(".", 0, 0, "bad", list(vars(problem).values()))], True
+                yield name, pack_folder([FileEntry(".", 0, 0, "bad", list(vars(problem).values()))])
             else:
                 yield result
 
