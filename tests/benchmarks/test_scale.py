@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.scale import MOST, Measured, grown, slope
-from benchmarks.scale_rows import NODULES, write_rows
+from benchmarks.scale_rows import NODULES, SETTINGS, write_rows
 from benchmarks.scale_steps import STEPS, TOGETHER
+from toolkit.archive.catalog import catalog
+from toolkit.archive.index_cache import IndexCache
 from toolkit.loading import split
 from toolkit.store import Store
 
@@ -64,6 +66,33 @@ def counts(works) -> dict[str, list[int]]:
 @pytest.mark.parametrize("name", COUNTED)
 def test_no_step_grows_faster_than_n_log_n(counts, name: str) -> None:
     assert exponent(counts[name]) <= MOST
+
+
+def by_manifest(work: Path) -> None:
+    """Find the cases of a manifest that names a folder a line."""
+    folders = sorted(path for path in (work / "archive").glob("*/*") if path.is_dir())
+    lines = [f"{k},{k},archive/{folder.relative_to(work / 'archive')}" for k, folder in enumerate(folders)]
+    (work / "cases.csv").write_text("\n".join(["case_id,patient_id,image", *lines]))
+    cache = IndexCache(work / "index")
+    found = catalog(work / "archive", work / "cases.csv", SETTINGS.rules, cache, open_cases=False)
+    cache.close()
+    assert [case.problem for case in found.cases] == [None] * len(folders)
+
+
+def with_damage(work: Path) -> None:
+    """Find the cases of an archive in each folder of which a file cannot be read."""
+    damaged = [folder / "damaged.dcm" for folder in (work / "archive").glob("*/*")]
+    for path in damaged:
+        path.write_bytes(bytes(128) + b"DICM" + bytes(100))
+    found = catalog(work / "archive", None, SETTINGS.rules, IndexCache(work / "index"), open_cases=False)
+    for path in damaged:
+        path.unlink()
+    assert {case.problem.code for case in found.cases if case.problem} == {"E-DCM-008"}
+
+
+@pytest.mark.parametrize("step", [by_manifest, with_damage])
+def test_no_way_into_an_archive_grows_faster_than_n_log_n(works, step) -> None:
+    assert exponent([calls(partial(step, work)) for work in works]) <= MOST
 
 
 def test_a_quadratic_step_is_seen() -> None:

@@ -79,7 +79,7 @@ def discover(root: Path, folders: Iterable[tuple[str, ScannedFolder]], rules: Se
     _drop_data_files(volumes, ignored)
     found, unread = all_series(slices, rules)
     refused += unread
-    for path, what in sorted(slices.other):
+    for path, what in slices.other:
         if path not in ignored[what][-1:]:  # of a multi-frame file, every frame
             ignored[what].append(path)
     ignored["LIDC readings of absent series"] = [
