@@ -259,3 +259,15 @@ def test_flipped_bytes_are_refused_or_read(sound, number, flips):
         pass
     finally:
         path.write_bytes(contents[number])
+
+
+@pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian])
+def test_an_underscore_is_no_part_of_a_number(tmp_path, syntax):
+    """Python alone reads ``-1_24`` as -124; one of the two is read without pydicom."""
+    write_all(tmp_path, make_slices(stored_values()), syntax=syntax)
+    assert series_of(tmp_path).geometry.shape_zyx[0] == 6
+    path = tmp_path / "0002.dcm"
+    data = path.read_bytes()
+    assert data.count(b"-1024") == 1
+    path.write_bytes(data.replace(b"-1024", b"-1_24"))
+    assert refusal(tmp_path).code == "E-FILE-003"

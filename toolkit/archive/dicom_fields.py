@@ -4,6 +4,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from toolkit.archive import files
+
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -95,26 +97,26 @@ def trim(text: str) -> str:
 
 def integer(raw: bytes) -> int:
     """Return one IS."""
-    return int(text_of(raw))
+    return files.whole(text_of(raw))
 
 
 def count(raw: bytes) -> int | None:
     """Return a number that nothing depends on; None where it is none."""
     try:
-        return int(text_of(raw))
+        return files.whole(text_of(raw))
     except ValueError:
         return None
 
 
 def number(raw: bytes) -> float:
     """Return one DS."""
-    return float(text_of(raw))
+    return files.number(text_of(raw))
 
 
 def numbers(raw: bytes) -> tuple[float, ...]:
     """Return all values of a DS."""
     text = text_of(raw)
-    return tuple(float(part) for part in text.split("\\")) if text else ()
+    return tuple(files.number(part) for part in text.split("\\")) if text else ()
 
 
 def unsigned(raw: bytes) -> int:

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from toolkit.archive import files
 from toolkit.archive.codecs import DECODED
 from toolkit.archive.deflated import inflate_raw
 from toolkit.archive.dicom_fields import (
@@ -154,17 +155,18 @@ def fields_of(dataset: Any) -> dict[str, Any]:
         if decode is count:
             with contextlib.suppress(ValueError, TypeError, OverflowError):
                 value = holder.get(keyword)
-                found[field] = None if value is None or value == "" else int(value)
+                found[field] = None if value is None or value == "" else files.whole(str(value))
             continue
         value = holder.get(keyword)
         if value is None or value == "":
             continue
         if decode is numbers:
-            found[field] = tuple(float(part) for part in value)
+            found[field] = tuple(files.number(str(part)) for part in value)
         elif decode is text_of:
             found[field] = trim(str(value) if isinstance(value, str) else "\\".join(value))
         elif decode is number:
-            found[field] = float(value)
+            found[field] = files.number(str(value))
         else:
-            found[field] = int(value) % 65536 if field.startswith("padding") else int(value)
+            whole = files.whole(str(value))
+            found[field] = whole % 65536 if field.startswith("padding") else whole
     return found
