@@ -1,6 +1,6 @@
 """How every step grows with the number of nodules: time, memory, start-up and resume, up to a million.
 
-``python -m benchmarks.scale [--sizes N ...] [--repeat 2] [--work FOLDER] [--out FILE] [--svg FILE]``
+``python -m benchmarks.scale [--sizes N ...] [--slices 4] [--repeat 2] [--work FOLDER] [--out FILE]``
 
 Rows are synthetic and files have no pixels (`benchmarks.scale_rows`); what runs is the product. Steps run in
 processes of their own (those that need an open store share one), which tell processor time, wall time and the
@@ -28,6 +28,7 @@ from toolkit.bench.record import Estimate, Figure, append, figure, line
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 SLICES = 4
+"""Of each series: enough to tell how steps grow; ``--slices 300 --steps index`` tells what a slice costs."""
 MOST = 1.1
 """Largest slope that is called n log n. Repeats on a shared machine differ by up to 20 %: over a hundredfold
 n that moves a slope by 0.04, over tenfold by 0.08."""
@@ -99,33 +100,34 @@ def grown(runs: Sequence[Measured]) -> Estimate | None:
     )
 
 
-def figures_of(runs: Sequence[Measured]) -> list[Figure | Estimate]:
+def figures_of(runs: Sequence[Measured], slices: int = SLICES) -> list[Figure | Estimate]:
     """Return what is recorded of one step: seconds and MiB at each size, and its growth."""
     found: list[Figure | Estimate] = []
+    of_slices = "" if slices == SLICES else f" x{slices}"
     for n in sorted({run.nodules for run in runs}):
         here = [run for run in runs if run.nodules == n]
-        config = {"nodules": n, "series": n // NODULES, "slices": SLICES}
-        name, what = f"scale/{here[0].step}", STEPS[here[0].step].what
-        found.append(figure(f"{name} {n}", [r.wall for r in here], "s", what, config=config))
-        found.append(figure(f"{name} {n} processor", [r.cpu for r in here], "s", what, config=config))
-        found.append(figure(f"{name} {n} memory", [r.mib for r in here], "MiB", BARE, config=config))
+        config = {"nodules": n, "series": n // NODULES, "slices": slices}
+        name, what = f"scale/{here[0].step} {n}{of_slices}", STEPS[here[0].step].what
+        found.append(figure(name, [r.wall for r in here], "s", what, config=config))
+        found.append(figure(f"{name} processor", [r.cpu for r in here], "s", what, config=config))
+        found.append(figure(f"{name} memory", [r.mib for r in here], "MiB", BARE, config=config))
         for extra in here[0].extra:
             values = [r.extra[extra] for r in here]
             unit = RATES[extra]
-            found.append(figure(f"{name} {n} {extra}", values, unit, what, config=config))
+            found.append(figure(f"{name} {extra}", values, unit, what, config=config))
     growth = grown(runs)
-    return found if growth is None else [*found, growth]
+    return found if growth is None or of_slices else [*found, growth]
 
 
 def simulate(
-    work: Path, sizes: Sequence[int], repeat: int, chosen: Sequence[str]
+    work: Path, sizes: Sequence[int], repeat: int, chosen: Sequence[str], slices: int = SLICES
 ) -> dict[str, list[Measured]]:
     """Write rows of every size and measure steps; what a folder has seen already is not repeated."""
     runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
         here = work / f"{n // NODULES}"
         if not here.exists():
-            write_rows(here, n // NODULES, SLICES)
+            write_rows(here, n // NODULES, slices)
         for steps in TOGETHER:
             if not {*steps}.intersection(chosen):
                 continue
@@ -162,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, record; exit code 1 where a step grows faster than n log n."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="nodules")
+    parser.add_argument("--slices", type=int, default=SLICES, help="of each series")
     parser.add_argument("--repeat", type=int, default=2, help="processes a step")
     parser.add_argument("--steps", nargs="+", choices=[*STEPS], default=[*STEPS])
     parser.add_argument("--work", type=Path, help="folder for rows and runs; kept, and gone on with")
@@ -170,11 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     work = given.work or Path(tempfile.mkdtemp(prefix="scale-"))
     try:
-        runs = simulate(work, sorted(given.sizes), given.repeat, given.steps)
+        runs = simulate(work, sorted(given.sizes), given.repeat, given.steps, given.slices)
     finally:
         if given.work is None:
             shutil.rmtree(work)
-    figures: list[Any] = [found for of_step in runs.values() if of_step for found in figures_of(of_step)]
+    figures: list[Any] = [
+        f for of_step in runs.values() if of_step for f in figures_of(of_step, given.slices)
+    ]
     for found in figures:
         print(line(found))
     if given.svg:
