@@ -60,15 +60,19 @@ def measure(
     inside = [t for t in targets if Path(t.folder).is_relative_to(folders[few])]
     chosen = {few: inside, many: targets}
     taken: Seconds = {side: {few: [], many: []} for side in SIDES}
-    slow: dict[str, list[float]] = {kind: [] for kind, reader in MONAI_SIDES.items() if find_spec(reader)}
-    for kind in MONAI_SIDES.keys() - slow.keys():
-        say(f"left out {kind}: {MONAI_SIDES[kind]} is not installed")
+    slow: dict[str, list[float]] = {}
+    for kind, reader in MONAI_SIDES.items():
+        missing = [name for name in ("monai", reader) if not find_spec(name)]
+        if missing:
+            say(f"left out {kind}: {' and '.join(missing)} not installed")
+        else:
+            slow[kind] = []
     for turn in range(repeat):
         for count in (few, many):
             for side, seconds in _one_turn(folders[count], chosen[count], work, workers).items():
                 taken[side][count].append(seconds)
                 say(f"turn {turn + 1} {count:3d} cases {side:<16}{seconds:8.2f} s")
-        if monai_cases:
+        if monai_cases and slow:
             for kind, each in _monai_turn(inside[:monai_cases], workers, slow).items():
                 slow[kind].append(each)
                 say(f"turn {turn + 1} {monai_cases:3d} cases {kind:<16}{1e3 * each:8.1f} ms a case")
@@ -179,7 +183,7 @@ def _monai_turn(targets: Sequence[readers.Target], workers: int, kinds: Iterable
 
 def monai(slow: Mapping[str, list[float]], cost: Mapping[str, list[float]], cases: int) -> list[Figure]:
     """Return MONAI's cost and the ratios to it, against its faster reader."""
-    if not all(slow.values()):
+    if not slow or not all(slow.values()):
         return []
     figures = [
         figure(
