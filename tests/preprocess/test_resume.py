@@ -16,6 +16,10 @@ import pytest
 from tests.long import LONG
 from tests.preprocess.archives import identity
 from toolkit.phantom.archive import write_archive
+from toolkit.preprocess.identity import IdKey
+from toolkit.preprocess.plan import Settings
+from toolkit.preprocess.run import Job, preprocess
+from toolkit.store import ledger
 from toolkit.store.ledger import committed, read_ledger
 from toolkit.store.verify import verify
 
@@ -229,3 +233,28 @@ def test_a_changed_input_is_made_anew(tmp_path: Path) -> None:
     finish(tmp_path / "archive", tmp_path / "s")
     finish(tmp_path / "archive", tmp_path / "fresh")
     assert identity(tmp_path / "s") == identity(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("more", [(), ("--shard", "1/3")])
+def test_a_lost_table_is_written_again(
+    archive: Path, whole: tuple[Path, float], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """A run that finds everything done has read the ledgers; one of a part has read its own only."""
+    store = tmp_path / "store"
+    shutil.copytree(whole[0], store)
+    (store / "nodules.csv").unlink()
+    finish(archive, store, *more)
+    assert identity(store) == identity(whole[0])
+
+
+def test_ledgers_of_a_finished_store_are_read_once(
+    archive: Path, whole: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reads = tmp_path / "store", []
+    shutil.copytree(whole[0], store)
+    unseal_lines = ledger.unseal_lines
+    monkeypatch.setattr(ledger, "unseal_lines", lambda path: reads.append(path.name) or unseal_lines(path))
+    settings = Settings(spacing_mm=1.5, size=40, margin=4)
+    job = Job(archive, store, IdKey(b"test"), manifest=archive / "cases.csv", settings=settings)
+    assert preprocess(job).resumed == 20
+    assert reads == [f"{name}.jsonl" for name in committed(store)]

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from toolkit.preprocess.plan import PlannedShard, case_key, extend_plan, own_sha
 from toolkit.preprocess.pool import Pool
 from toolkit.preprocess.summary import Fate, fate_of, foresee, summarise
 from toolkit.store.crops import sweep
-from toolkit.store.ledger import holds, read_ledger, write_csv
+from toolkit.store.ledger import Entry, NodulesCsv, holds, read_ledger, write_csv
 from toolkit.store.writer import sync_committed, write_settings
 
 
@@ -61,7 +61,7 @@ def preprocess(job: Job) -> Summary:
         write_settings(job.store, identity, dry_run=job.dry_run)
         plan = extend_plan(read_plan(job.store), list(cases))
         mine = own_shards(plan, job.part)
-        finished = {s.name: fate for s in mine if (fate := _finished(job, s, keys)) is not None}
+        finished, table = _finished(job, mine, keys)
         todo = [s for s in mine if s.name not in finished]
         work = Work(todo, cases, keys)
         if job.dry_run:
@@ -75,17 +75,37 @@ def preprocess(job: Job) -> Summary:
             pool.close()
             made = cluster.make(job, work, cache, client)
         sweep(job.store, {shard.name for shard in mine} - made.lost)
-        write_csv(job.store)
+        write_csv(job.store, table)
         seconds = {"index": indexed - start, "total": time.perf_counter() - start}
         return summarise(job, found, mine, work, made, finished, seconds)
 
 
-def _finished(job: Job, shard: PlannedShard, keys: Mapping[str, str]) -> Fate | None:
-    """Return the fate of a shard that is committed with the present keys; a case that left is kept."""
+def _finished(
+    job: Job, mine: Sequence[PlannedShard], keys: Mapping[str, str]
+) -> tuple[dict[str, Fate], NodulesCsv | None]:
+    """Return the fates of shards that are committed with the present keys; a case that left is kept.
+
+    Where that is all of them, the table of their nodules comes with it: to read ledgers again takes as long.
+    """
+    fates: dict[str, Fate] = {}
+    table: NodulesCsv | None = NodulesCsv()
+    for shard in mine:
+        entries = _entries(job, shard, keys)
+        if entries is None:
+            table = None
+            continue
+        fates[shard.name] = fate_of(entries)
+        if table is not None:
+            table.add(shard.name, entries)
+    return fates, table
+
+
+def _entries(job: Job, shard: PlannedShard, keys: Mapping[str, str]) -> list[Entry] | None:
+    """Return the ledger of a shard with which nothing is left to do."""
     try:
         entries = read_ledger(job.store, shard.name)
     except (FileNotFoundError, StoreError):
         return None
     old = {entry.case_id: entry.key for entry in entries}
     expected = [(case_id, keys.get(case_id, old.get(case_id, ""))) for case_id in shard.case_ids]
-    return fate_of(entries) if holds(job.store, shard.name, entries, expected, job.settings.side) else None
+    return entries if holds(job.store, shard.name, entries, expected, job.settings.side) else None

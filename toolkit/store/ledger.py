@@ -122,23 +122,42 @@ def holds(
         return False
 
 
-def write_csv(store: Path) -> None:
-    """Write ``nodules.csv`` anew from the union of all ledgers."""
+class NodulesCsv:
+    """The text of ``nodules.csv``, to which one shard is added after another."""
+
+    def __init__(self) -> None:
+        self.shards: list[str] = []
+        self._text = io.StringIO()
+        self._table = csv.writer(self._text, lineterminator="\n")
+        self._table.writerow(CSV_COLUMNS)
+        self._count = 0
+
+    def add(self, shard: str, entries: Sequence[Entry]) -> None:
+        """Add the nodules of a shard."""
+        nodules = [nodule for entry in entries for nodule in entry.nodules]
+        first = self._count
+        self._table.writerows(csv_line(first + row, nodule, shard, row) for row, nodule in enumerate(nodules))
+        self._count += len(nodules)
+        self.shards.append(shard)
+
+    def content(self) -> bytes:
+        """Return the file's bytes."""
+        return self._text.getvalue().encode()
+
+
+def write_csv(store: Path, known: NodulesCsv | None = None) -> None:
+    """Write ``nodules.csv`` anew from the union of all ledgers; `known` may have read just these already."""
     while True:
         shards = committed(store)
-        write_atomic(store / "nodules.csv", render_csv(store, shards))
+        content = known.content() if known and known.shards == shards else render_csv(store, shards)
+        write_atomic(store / "nodules.csv", content)
         if committed(store) == shards:  # no other process has committed meanwhile
             return
 
 
 def render_csv(store: Path, shards: Sequence[str]) -> bytes:
     """Return the text of ``nodules.csv`` for some shards."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(CSV_COLUMNS)
-    index = 0
+    table = NodulesCsv()
     for shard in shards:
-        nodules = [nodule for entry in read_ledger(store, shard) for nodule in entry.nodules]
-        table.writerows(csv_line(index + row, nodule, shard, row) for row, nodule in enumerate(nodules))
-        index += len(nodules)
-    return text.getvalue().encode()
+        table.add(shard, read_ledger(store, shard))
+    return table.content()
