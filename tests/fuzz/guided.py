@@ -60,7 +60,9 @@ def options(folder: Path, target: Target, seeds: tuple[Seed, ...], seed: int) ->
     told: dict[str, object] = {"seed": seed + 1, "max_len": most, "len_control": 0}
     told |= {"rss_limit_mb": 0, "timeout": 3600}  # atheris takes a timeout of 0 for that
     told |= {f"handle_{name}": 0 for name in QUIET}
-    told |= {"dict": folder / "words", "artifact_prefix": f"{folder}/"}
+    told["artifact_prefix"] = f"{folder}/"
+    if words:  # libFuzzer refuses a file without any
+        told["dict"] = folder / "words"
     return ["guided", *(f"-{name}={value}" for name, value in told.items()), f"{folder}/corpus"]
 
 

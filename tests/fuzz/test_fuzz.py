@@ -50,11 +50,12 @@ def test_damage_does_not_depend_on_what_was_damaged_before():
 
 @pytest.mark.slow  # atheris rewrites the bytecode of all that is imported
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris comes with the extra `fuzz`")
-def test_coverage_leads_to_inputs_that_are_kept(tmp_path):
-    words = [sys.executable, "-m", "tests.fuzz.atheris", "luna16", "--seconds", "120", "--runs", "300"]
+@pytest.mark.parametrize("target", ["luna16", "index-cache"])  # the other one without a word to try
+def test_coverage_leads_to_inputs_that_are_kept(tmp_path, target):
+    words = [sys.executable, "-m", "tests.fuzz.atheris", target, "--seconds", "120", "--runs", "300"]
     done = subprocess.run([*words, "--findings", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["tried"] == 300
     assert told["edges"] > 0
-    assert told["kept"] > len(TARGETS["luna16"].seeds(tmp_path))
+    assert told["kept"] > len(TARGETS[target].seeds(tmp_path))

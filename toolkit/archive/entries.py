@@ -1,7 +1,7 @@
 """What the index keeps of a folder: its slices by column, and an entry for every other file.
 
 The headers of a series differ in four or five of their 36 fields. What all slices of a folder have in common
-is kept and read once, and the whole is held packed: some 60 bytes a slice.
+is kept and read once, and the whole is held packed: some 70 bytes a slice.
 """
 
 import json
