@@ -84,7 +84,7 @@ SHOWN = {
 
 
 def results() -> list[Path]:
-    """Return all files of timings and scores, oldest first."""
+    """Return all files of timings and scores, oldest first; a letter behind a date is a later one."""
     found = (ROOT / "benchmarks" / "results").glob("*.jsonl")
     return sorted((path for path in found if not path.name.startswith("reliability_")), key=_when)
 
