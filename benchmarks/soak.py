@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.soak_archive import Fate, write_soak
-from benchmarks.soak_watch import Watch, growth, run
+from benchmarks.soak_watch import EVERY_S, Watch, growth, run
 from toolkit.bench.record import Figure, append, figure, line
 from toolkit.memory import cores
 from toolkit.preprocess.identity import IdKey
@@ -108,11 +108,12 @@ def memory(watch: Watch, cases: int, config: Mapping[str, Any]) -> tuple[list[Fi
     wrong = [
         f"{name} grows by {s:.1f} MiB per 1,000 cases" for name, s in slopes.items() if s > MOST_GROWTH_MIB
     ]
-    note = f"Theil-Sen slope over looks 1 s apart, after {WARM:.0%} of the cases; bound {MOST_GROWTH_MIB:g}"
+    over = f"looks {EVERY_S} s apart, after {WARM:.0%} of the cases"
+    note = f"Theil-Sen slope over {over}; bound {MOST_GROWTH_MIB:g}"
     peak = max(mib for looks in watch.workers.values() for _, mib in looks)
     figures = [
-        figure("soak/parent peak", [max(watch.parent)], "MiB", "VmRSS, once a second", config=config),
-        figure("soak/largest worker peak", [peak], "MiB", "VmRSS, once a second", config=config),
+        figure("soak/parent peak", [max(watch.parent)], "MiB", f"VmRSS, every {EVERY_S} s", config=config),
+        figure("soak/largest worker peak", [peak], "MiB", f"VmRSS, every {EVERY_S} s", config=config),
     ]
     for role in ("parent", "worker"):
         of_role = [s for name, s in slopes.items() if name.startswith(role)]

@@ -1,4 +1,4 @@
-"""Looking at a command from outside, once a second: memory of each process, and how far it is. Linux only."""
+"""Looking at a command from outside, time and again: memory of each process, how far it is. Linux only."""
 
 import re
 import subprocess
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+EVERY_S = 0.2
 
 
 @dataclass
@@ -51,13 +53,13 @@ class Watch:
 
 
 def run(command: Sequence[str], done: Callable[[], int], until: int | None = None) -> tuple[Watch, int, str]:
-    """Run a command, looking at it every second; return what was seen, its exit code and its output.
+    """Run a command, looking at it every `EVERY_S`; return what was seen, its exit code and its output.
 
     With `until`, it is killed (SIGKILL, no other process told) once so many cases are committed.
     """
     watch, started = Watch(), time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    step = 1.0 if until is None else 0.1
+    step = EVERY_S if until is None else 0.1
     output = None
     while output is None:
         try:
