@@ -83,7 +83,8 @@ def _soak(rows: Sequence[Row]) -> list[str]:
     if not value:
         return []
     config = rows[0]["config"]
-    what = f"{config['series']:,} series, {100 * config['spoiled']:.0f} % of them spoiled; killed and resumed"
+    share = 100 * config["spoiled"] / config["series"]
+    what = f"{config['series']:,} series, {share:.0f} % of them spoiled; killed and resumed"
     tried = f"{value['cases accounted for']:,.0f} cases, {value['files refused by name']:.0f} other files"
     growth = max(value["growth of parent"], value["growth of worker"])
     lost = (
