@@ -17,7 +17,7 @@ SCALE = {
     "sampler": "sampler begun (store opened before)",
 }
 LARGEST = 1_000_000
-WHOLE_SCANS = "index 15000 x300 processor"
+WHOLE_SCANS = "scale/index 15000 x300"
 
 
 def rows_of(folder: Path, name: str) -> list[Row]:
@@ -111,13 +111,14 @@ def _scale(rows: Sequence[Row]) -> list[str]:
             power = f"{growth['value']:.2f} ({growth['low']:.2f} to {growth['high']:.2f})"
         seconds, mib = (by_name[f"{name} {kind}"]["value"] for kind in ("processor", "memory"))
         lines.append(_line(what, f"{seconds:.2g} s", f"{mib:,.0f} MiB", power))
-    return lines + [_of_slices(row, by_name) for name, row in by_name.items() if name.endswith(WHOLE_SCANS)]
+    kinds = [by_name[f"{WHOLE_SCANS} {kind}"] for kind in ("processor", "memory")]
+    return [*lines, _of_slices(*kinds)]
 
 
-def _of_slices(row: Row, by_name: Mapping[str, Row]) -> str:
+def _of_slices(processor: Row, memory: Row) -> str:
     """Return the line of an archive of whole scans, and what each slice of it costs."""
-    series, slices = row["config"]["series"], row["config"]["slices"]
-    seconds, mib = row["value"], by_name[row["name"].replace("processor", "memory")]["value"]
+    series, slices = (memory["config"][name] for name in ("series", "slices"))
+    seconds, mib = processor["value"], memory["value"]
     each = (
         f"{1e6 * seconds / (series * slices):.1f} us and {mib * 2**20 / (series * slices):.0f} bytes a slice"
     )

@@ -1,6 +1,7 @@
 """How every step grows with the number of nodules: time, memory, start-up and resume, up to a million.
 
-``python -m benchmarks.scale [--sizes N ...] [--slices 4] [--repeat 2] [--work FOLDER] [--out FILE]``
+``python -m benchmarks.scale [--sizes N ...] [--slices 4] [--steps STEP ...] [--repeat 2] [--work FOLDER]
+[--out FILE] [--svg FILE]``
 
 Rows are synthetic and files have no pixels (`benchmarks.scale_rows`); what runs is the product. Steps run in
 processes of their own (those that need an open store share one), which tell processor time, wall time and the
@@ -125,7 +126,7 @@ def simulate(
     """Write rows of every size and measure steps; what a folder has seen already is not repeated."""
     runs: dict[str, list[Measured]] = {step: [] for step in STEPS}
     for n in sizes:
-        here = work / f"{n // NODULES}"
+        here = work / f"{n // NODULES}x{slices}"
         if not here.exists():
             write_rows(here, n // NODULES, slices)
         for steps in TOGETHER:

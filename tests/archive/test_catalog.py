@@ -9,8 +9,11 @@ import pytest
 from tests.archive.dicom_files import make_slices, simple_series, stored_values, write_all
 from tests.archive.lidc_files import message
 from tests.archive.volume_files import canonical_geometry, phantom, write_itk
+from toolkit.archive import catalog as catalog_module
+from toolkit.archive import scan
 from toolkit.archive.catalog import catalog
 from toolkit.archive.dicom_series import SeriesRules
+from toolkit.archive.entries import pack_folder
 from toolkit.archive.index_cache import IndexCache
 from toolkit.archive.manifest import COLUMNS, write_manifest
 from toolkit.archive.regions import find
@@ -226,3 +229,23 @@ def test_empty_manifests_and_odd_roots(archive):
     with pytest.raises(UsageError, match="E-FILE-001"):
         by_convention(archive / "absent")
     assert list(COLUMNS[:3]) == ["case_id", "patient_id", "image"]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_by_name(archive, monkeypatch):
+    def denied(folder):
+        if folder == str(archive / "v"):
+            raise PermissionError(13, "Permission denied")
+        return scan.list_files(folder)
+
+    monkeypatch.setattr(catalog_module, "list_files", denied)
+    found = by_manifest(archive, "x,p,v/one.nrrd,,,", "y,p,ct,,,")
+    assert [(p.code, p.files) for p in found.refused] == [("E-FILE-005", (str(archive / "v"),))]
+    assert [case.problem and case.problem.code for case in found.cases] == ["E-FILE-003", None]
+
+
+def test_a_file_that_goes_while_its_folder_is_looked_at_is_no_end(tmp_path):
+    simple_series(tmp_path)
+    folder, files = scan.list_files(str(tmp_path))
+    task = scan.FolderTask(folder, pack_folder(scan.scan_folder(scan.FolderTask(folder))))
+    (tmp_path / files[2].name).unlink()
+    assert scan.recall_folder(task, files) is None

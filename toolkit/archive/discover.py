@@ -85,7 +85,7 @@ def discover(root: Path, folders: Iterable[tuple[str, ScannedFolder]], rules: Se
     ignored["LIDC readings of absent series"] = [
         mask.path for uid, files in readings.items() if uid not in slices.by_uid for mask, _ in files
     ]
-    for uid, mask, digest in join_objects(sorted(objects), slices, refused):
+    for uid, mask, digest in join_objects(objects, slices, refused):
         readings[uid].append((mask, digest))
     cases = [series_case(series, readings.get(series.uid, ()), rules) for series in found]
     cases += volume_cases(root, volumes, refused)

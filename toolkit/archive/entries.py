@@ -37,7 +37,7 @@ class FileEntry(NamedTuple):
 
 
 class SliceTable(NamedTuple):
-    """Slices by column, sorted by name.
+    """Slices by column; those of a folder by name.
 
     `fields` are those of `SliceHeader`: of each one value a slice, or a single one that all have.
     """

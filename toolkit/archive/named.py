@@ -10,13 +10,15 @@ from typing import Any
 from toolkit.archive.case import Case, MaskFile, MaskKind, Point
 from toolkit.archive.cases import digest_of, mask_digest, series_case, volume_case
 from toolkit.archive.dicom_series import SeriesRules
-from toolkit.archive.entries import FileEntry, ScannedFolder, SliceTable, unpack_folder
+from toolkit.archive.entries import FileEntry, ScannedFolder, SliceTable, pack_folder, unpack_folder
 from toolkit.archive.manifest import Row
 from toolkit.archive.names import volume_suffix
 from toolkit.archive.scan import broken, content_digest, mask_head, problem, walk
 from toolkit.archive.series import Series, all_series
 from toolkit.archive.slices import Slices
 from toolkit.errors import InputError, Problem
+
+NOTHING = ScannedFolder((), SliceTable(), pack_folder([]))
 
 
 def folders_of(rows: Mapping[str, Sequence[Row]], roots: tuple[Path, ...]) -> list[str]:
@@ -46,7 +48,8 @@ class Tree:
         """Return what a file that a manifest names is; raises `InputError` E-FILE-003."""
         folder = path.parent
         if folder not in self._names:
-            self._names[folder] = {entry.name: entry for entry in self._whole(folder).entries}
+            entries = self._folders.get(folder, NOTHING).entries
+            self._names[folder] = {entry.name: entry for entry in entries}
         if path.name in self._names[folder]:
             return self._names[folder][path.name]
         names, sizes, times, *_ = table = self._whole(folder).slices
@@ -74,9 +77,7 @@ class Tree:
 
     def _whole(self, folder: Path) -> ScannedFolder:
         """Return a folder with its slices, which are held packed."""
-        found = self._folders.get(folder)
-        if found is None:
-            return ScannedFolder((), SliceTable(), b"")
+        found = self._folders.get(folder, NOTHING)
         return found._replace(slices=unpack_folder(found.packed).slices)
 
 

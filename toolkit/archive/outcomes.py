@@ -28,7 +28,7 @@ class UnreadFiles:
     A note on a scan is one on each of its slices, so there may be as many as files.
     """
 
-    found: Discovery = field(default_factory=lambda: Discovery(()))
+    found: Discovery
     failures: Mapping[str, Problem] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[FileOutcome]:

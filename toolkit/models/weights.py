@@ -57,10 +57,8 @@ def built(file: ModelFile, state: Mapping[str, Tensor], path: Path) -> nn.Module
         measured=file.input.measured,
     )
     with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device(
-                "meta"
-            ):  # no memory before weights are known to fit, whatever sizes the file names
+        try:  # no memory before weights are known to fit, whatever sizes the file names
+            with torch.device("meta"):
                 network = make()
         except (NotImplementedError, RuntimeError):  # not every network can be built without memory
             if name in SIZES:
