@@ -9,7 +9,7 @@ from tests.real import real_data
 from toolkit.archive.catalog import catalog
 from toolkit.archive.dicom_series import SeriesRules
 from toolkit.archive.index_cache import IndexCache
-from toolkit.archive.luna16 import read_luna16, sniff_luna16
+from toolkit.archive.luna16 import LunaRow, points_of, read_luna16, sniff_luna16
 from toolkit.archive.regions import find
 from toolkit.errors import InputError
 
@@ -122,6 +122,12 @@ def test_names_in_quotes_are_names(tmp_path):
     assert sniff_luna16(tmp_path / "a.csv") == "annotations"
     (row,) = read_luna16(tmp_path / "a.csv", "annotations")
     assert row == ("1.2.3", 1.0, 2.0, 3.0, 4.0)
+
+
+def test_several_diameters_at_one_place_have_an_order():
+    """A set of rows has another in every process, and the digest of a case follows it."""
+    rows = [LunaRow("1.2.3", 1.0, 2.0, 3.0, float(d)) for d in range(1, 21)]
+    assert [point.diameter_mm for point in points_of(rows[::-1])] == list(range(1, 21))
 
 
 @pytest.mark.real

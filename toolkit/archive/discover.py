@@ -98,7 +98,7 @@ def _with_tables(
     cases: list[Case], tables: Mapping[str, list[tuple[str, FileEntry]]], ignored: dict[str, list[str]]
 ) -> list[Case]:
     """Give cases the positions of LUNA16's tables: annotations, or candidates where there are none."""
-    rows = positions(sorted(tables["annotations"] or tables["candidates"]))
+    rows = positions(tables["annotations"] or tables["candidates"])
     if tables["annotations"]:
         for path, _ in tables["candidates"]:
             ignored["candidates beside annotations (they have no diameter and no malignancy)"].append(path)

@@ -87,5 +87,5 @@ def _refused(where: str, expected: str, path: Path) -> InputError:
 
 def points_of(rows: list[LunaRow]) -> tuple[Point, ...]:
     """Return the points of one series, in a fixed order."""
-    ordered = sorted(set(rows), key=lambda row: (row.z_mm, row.y_mm, row.x_mm))
+    ordered = sorted(set(rows), key=lambda row: (row.z_mm, row.y_mm, row.x_mm, row.diameter_mm or 0.0))
     return tuple(Point("", (row.x_mm, row.y_mm, row.z_mm), row.diameter_mm) for row in ordered)
