@@ -1,5 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports wait until a command runs."""
 
+import signal
+
 import typer
 
 from toolkit import __version__
@@ -58,5 +60,8 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; once a command has ended, SIGTERM no longer changes its exit code."""
+    try:
+        app()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torch's libraries take a second to leave
